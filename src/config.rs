@@ -247,7 +247,7 @@ impl fmt::Debug for Config {
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Config {
-    /// The settings that are numbers or choices, and nothing of the secret.
+    /// The settings that are numbers or choices, without the secret.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,

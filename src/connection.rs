@@ -39,8 +39,8 @@ impl fmt::Display for Connection {
 
 /// The state of a connection. Each state has one of the time-outs of [`Timeouts`](crate::Timeouts).
 ///
-/// For TCP it is what both ends have confirmed, not what one of them claims; `docs/tcp.md` says what is concluded from
-/// what.
+/// For TCP it is what both ends have confirmed, not what one of them claims; `docs/tcp.md` describes which segments
+/// lead to which state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -49,9 +49,8 @@ pub enum State {
     Opening,
     /// TCP: the server has answered with its SYN (transitory).
     Opened,
-    /// TCP: each side has acknowledged the other's SYN, and no FIN has been acknowledged (established). Also a
-    /// connection that was adopted in the middle; until a segment of its server has been seen, that has the transitory
-    /// time-out.
+    /// TCP: each side has acknowledged the other's SYN, and no FIN has been acknowledged (established). Also an adopted
+    /// connection, which has the transitory time-out until a segment of its server has been seen.
     Established,
     /// TCP: the server has acknowledged the client's FIN, and may go on sending (established).
     ClientClosed,

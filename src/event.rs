@@ -77,7 +77,7 @@ impl Closed {
     }
 }
 
-/// An event, and what is known of it beyond that; from [`Translator::poll_report`](crate::Translator::poll_report).
+/// An event, and what else is known about it; from [`Translator::poll_report`](crate::Translator::poll_report).
 #[cfg(feature = "report")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -85,10 +85,10 @@ impl Closed {
 pub struct Report {
     /// The event.
     pub event: Event,
-    /// When it happened. The time of the last packet or poll, if the storage has no room for what is known of events.
+    /// When it happened. The time of the last packet or poll, if the storage has no room for such details of events.
     pub at: Instant,
-    /// [`Event::Closed`]: what was measured of the connection, the packet that ended it included. What passes after its end
-    /// (late segments in TIME-WAIT) is not in it.
+    /// [`Event::Closed`]: what was measured of the connection, the packet that ended it included. Packets after its end
+    /// (late segments in TIME-WAIT) are not included.
     pub measured: Option<Measured>,
     /// [`Event::Moved`]: what it was moved from, and how.
     pub moved: Option<Moved>,
@@ -96,7 +96,7 @@ pub struct Report {
 
 #[cfg(feature = "report")]
 impl Report {
-    /// An event of which nothing more is known.
+    /// An event about which nothing else is known.
     #[must_use]
     pub const fn new(event: Event, at: Instant) -> Self {
         Self { event, at, measured: None, moved: None }
@@ -125,7 +125,7 @@ pub struct Moved {
 pub enum Moving {
     /// It followed a re-divert.
     Instruction,
-    /// It was handed over, with its state, to a server that goes on where the other one stopped.
+    /// It was handed over, with its state, to a server that continues where the previous one stopped.
     HandOver,
     /// A record showed that another portion had moved it.
     Record,

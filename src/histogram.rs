@@ -17,9 +17,10 @@ const STEPS: [u64; 4] = [1 << 31, 2_553_802_834, 3_037_000_500, 3_611_622_603];
 
 /// How often times of each length occurred.
 ///
-/// Four buckets to each factor of two, from 16 µs to 67 s: a time that [`percentile`](Self::percentile) returns is at most
-/// 9 % from the true one within these bounds. Times below 16 µs are counted in the first bucket, those above 67.1 s in
-/// the last. Counts wrap around at 2^32, so that [`since`](Self::since) is right as long as fewer than that lie between.
+/// Four buckets to each factor of two, from 16 µs to 67 s: a time that [`percentile`](Self::percentile) returns is at
+/// most 9 % from the true one within these bounds. Times below 16 µs are in the first bucket, those above 67.1 s in the
+/// last. Counts wrap around at 2^32, so that [`since`](Self::since) is right as long as fewer times than that were
+/// added in between.
 ///
 /// ```
 /// use byway::Histogram;
@@ -48,7 +49,7 @@ impl Histogram {
         (&self.buckets, self.sum)
     }
 
-    /// A histogram of these counts and this sum, whether they fit together or not.
+    /// A histogram of these counts and this sum, without checking that they are consistent.
     #[cfg(feature = "control")]
     pub(crate) const fn from_raw(buckets: [u32; BUCKETS], sum: u64) -> Self {
         Self { buckets, sum }
@@ -97,7 +98,7 @@ impl Histogram {
     pub fn percentile(&self, percent: f64) -> Option<Duration> {
         let count = self.count();
         let wanted = count as f64 * percent.clamp(0.0, 100.0) / 100.0;
-        // The number of times that must not be longer, rounded up; a cast of no number gives zero.
+        // The number of times that must not be longer, rounded up; casting NaN gives zero.
         let rank = (wanted as u64 + u64::from(wanted > wanted as u64 as f64)).max(1);
         let mut seen = 0;
         let place = self.buckets.iter().position(|bucket| {
@@ -107,7 +108,8 @@ impl Histogram {
         Some(middle(place))
     }
 
-    /// The buckets that have times: the least time of the bucket, the first time beyond it, and how many there are.
+    /// The buckets that are not empty: the least time of the bucket, the first time beyond it, and the number of times
+    /// in it.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, Duration, u32)> + '_ {
         let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count != 0);
         filled.map(|(place, count)| (start(place), start(place + 1), *count))
@@ -180,7 +182,7 @@ fn start(place: usize) -> Duration {
     Duration::from_micros((step << octave).div_ceil(1 << 31))
 }
 
-/// The time that is by the same ratio from both ends of a bucket at most.
+/// The time whose relative error is the same at both ends of a bucket, and so has the least maximum.
 fn middle(place: usize) -> Duration {
     let (octave, step) = (place as u32 / PER_OCTAVE + FIRST_OCTAVE, place % PER_OCTAVE as usize);
     let step = STEPS.get(step).copied().unwrap_or(1 << 31);

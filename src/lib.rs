@@ -142,7 +142,8 @@
 //!
 //! `alloc` adds the storage `Heap` and the set `Sharded`; `std` is the same. `defmt` adds `defmt::Format` to every
 //! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`, `naming` the
-//! module `naming`, `monitor` the module `monitor`, `report` the module `report`. A feature adds an API; it never changes behaviour and never sets a size.
+//! module `naming`, `monitor` the module `monitor`, `report` the module `report`. A feature adds an API; it never
+//! changes behaviour and never sets a size.
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]

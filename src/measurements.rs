@@ -15,15 +15,15 @@ use crate::time::Instant;
 ///
 /// An *exchange* begins with new data of the client while none is waiting, and ends with new data of the server that
 /// acknowledges some of it. Its response time runs from the last byte of the request to the first byte of the response.
-/// With UDP and ICMP echo it runs from the first datagram that nothing has answered to the next one of the server. Of a
-/// protocol in which the server never answers, nothing but the counts of connections and traffic has a meaning.
+/// With UDP and ICMP echo it runs from the first unanswered datagram to the server's next one. For a protocol in which
+/// the server never answers, only the counts of connections and traffic are meaningful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Measurements {
     /// The server, as its rule names it.
     pub server: Target,
-    /// Since when it is counted. Later than in an earlier copy if the counters have begun again in between: a re-divert has
+    /// When counting started. Later than in an earlier copy if the counters were restarted in between: a re-divert has
     /// put this server in the place of another, or its rule is new.
     pub since: Instant,
     /// Connections that are on it at present.
@@ -51,18 +51,18 @@ pub struct Measurements {
     pub connecting: Total,
     /// How long requests waited for their response.
     pub response: Histogram,
-    /// Requests that wait for their response now, and how long they have waited in all. Each is a lower bound of a
-    /// response time: a server that hangs shows here, and nowhere in `response`.
+    /// Requests that wait for their response now, and how long they have waited in all. Each wait is a lower bound of a
+    /// response time: a server that hangs shows up here, but not in `response`.
     pub waiting: Total,
-    /// Requests that the end of their connection, or of the server's side of it, has left without a response, and how
-    /// long they had waited in all.
+    /// Requests that still had no response when their connection, or the server's side of it, ended, and how long they
+    /// had waited in all.
     pub unanswered: Total,
     /// How long it has been since the last response while requests wait; `None` if none waits.
     pub silent: Option<Duration>,
-    /// Whether it is ejected at present: its group gets along without it, but for probes
-    /// ([`Divert::ejecting`](crate::Divert::ejecting)). Not part of what the control protocol tells.
+    /// Whether it is ejected at present: it gets no new connections of its group, except for probes
+    /// ([`Divert::ejecting`](crate::Divert::ejecting)). The control protocol does not report this.
     pub ejected: bool,
-    /// How often it was ejected. Not part of what the control protocol tells.
+    /// How often it was ejected. The control protocol does not report this.
     pub ejections: u32,
 }
 
@@ -96,13 +96,13 @@ impl Ends {
         self.each().into_iter().fold(0, u32::wrapping_add)
     }
 
-    /// Those that speak against the server: refused, reset before data, and SYNs without an answer.
+    /// The failures of the server: refused, reset before data, and SYNs without an answer.
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.refused.wrapping_add(self.reset_before_data).wrapping_add(self.handshake_timeouts)
     }
 
-    /// All of them, in the order above.
+    /// All counts, in the order of the fields.
     pub(crate) const fn each(&self) -> [u32; 8] {
         let Self { finished, refused, reset_before_data, reset_after_data, aborted, .. } = *self;
         let Self { handshake_timeouts, expired, withdrawn, .. } = *self;
@@ -204,9 +204,9 @@ impl Measurements {
         }
     }
 
-    /// What was counted after `earlier`, an earlier copy: the counters are differences, and what is a state (`connections`,
-    /// `connecting`, `waiting`, `silent` and `ejected`) is the present one. If the counters have begun again in between, everything
-    /// since then.
+    /// What was counted after `earlier`, an earlier copy: the counters are differences, and the states (`connections`,
+    /// `connecting`, `waiting`, `silent` and `ejected`) are the present ones. If the counters were restarted in
+    /// between, everything since then.
     #[must_use]
     pub fn between(&self, earlier: &Self) -> Self {
         if earlier.since != self.since || earlier.server != self.server {
@@ -257,7 +257,7 @@ impl Measurements {
         self.ejected |= other.ejected;
         self.ejections = self.ejections.wrapping_add(other.ejections);
         self.silent = match (self.silent, other.silent) {
-            // The latest answer speaks for the server.
+            // The latest answer counts.
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
             (mine, theirs) => mine.or(theirs),
         };

@@ -91,8 +91,8 @@ use crate::verdict::Verdict;
 ///   flow, in either direction, so the rest of a connection reaches its owner in both directions. First packets and
 ///   fragments arrive on any queue: look up their owner.
 /// - **`SO_REUSEPORT`**, where packets arrive in the datagrams of a tunnel: the kernel chooses the socket by the outer
-///   addresses, so all packets of one peer reach one thread with all that is inside. Look up the owner of the inner packet,
-///   or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
+///   addresses, so everything inside the tunnel of one peer reaches one thread. Look up the owner of the inner packet,
+///   or choose the socket by that owner with `SO_ATTACH_REUSEPORT_EBPF`.
 ///
 /// Held copies of a later fragment ([`Owner::Every`]) may belong to another shard: keep them no longer than any
 /// fragment that waits for its first ([`Translator::hold_until`]), and limit their number.
@@ -173,7 +173,8 @@ impl<S: Storage> Sharded<S> {
         }
     }
 
-    /// The same with what the driver knows about the packet besides its bytes, as [`Translator::translate_with`] does.
+    /// Like [`translate`](Self::translate), with what the driver knows about the packet besides its bytes, as
+    /// [`Translator::translate_with`] does.
     pub fn translate_with(&mut self, now: Instant, packet: &mut [u8], meta: PacketMeta) -> Verdict {
         match self.sharding.owner(packet) {
             Owner::One(shard) => match self.shards.get_mut(shard) {
@@ -220,7 +221,7 @@ impl<S: Storage> Sharded<S> {
         for shard in self.shards_mut() {
             shard.plan().redivert(from, to, how)?;
         }
-        // The plan has accepted it, as for a rule.
+        // As in `divert`: the plan has accepted it.
         let done = self.shards_mut().map(|shard| shard.redivert(from, to, how));
         sum(done, |all, one| all.connections = all.connections.saturating_add(one.connections))
     }
@@ -353,7 +354,7 @@ impl<S: Storage> defmt::Format for Sharded<S> {
 
 /// The combined result of all shards: that of the first, with those of the others added.
 fn sum<T, E>(mut done: impl Iterator<Item = Result<T, E>>, add: impl Fn(&mut T, T)) -> Result<T, E> {
-    let mut all = done.next().expect("a set of no shards cannot be made")?;
+    let mut all = done.next().expect("a set has at least one shard")?;
     for one in done {
         add(&mut all, one?);
     }

@@ -222,8 +222,8 @@ impl Sharding {
         (shard_there == shard(back.destination, back.source)).then_some(shard_there)
     }
 
-    /// The shard that replies to an alternative endpoint belong to, for importing a connection of which only replies come
-    /// here. `None` if no shard has it.
+    /// The shard that replies to an alternative endpoint belong to, for importing a connection of which only the
+    /// replies arrive here. `None` if no shard has it.
     #[must_use]
     pub fn shard_of_alternative(&self, alternative: SocketAddrV4) -> Option<usize> {
         let (address, port) = (*alternative.ip(), alternative.port());
@@ -411,10 +411,10 @@ pub enum ShardingError {
     Config(ConfigError),
     /// Two ranges of alternative addresses overlap in an endpoint, so two shards would too.
     Overlapping {
-        /// An address that is in both,
+        /// An address that is in both.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         address: Ipv4Addr,
-        /// and a port of it.
+        /// A port of it that is in both.
         port: u16,
     },
     /// There are fewer addresses than shards, and this range has too few ports for every shard to get one.

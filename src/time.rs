@@ -49,7 +49,7 @@ impl Instant {
         self.micros
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// How long after `earlier` this is; zero if it is before.
     #[must_use]
     pub const fn duration_since(self, earlier: Self) -> Duration {
         let (seconds, micros) = divide(self.micros_since(earlier));
@@ -62,12 +62,12 @@ impl Instant {
         divide(self.micros).0
     }
 
-    /// The same in microseconds.
+    /// [`duration_since`](Self::duration_since) in microseconds.
     pub(crate) const fn micros_since(self, earlier: Self) -> u64 {
         self.micros.saturating_sub(earlier.micros)
     }
 
-    /// So many microseconds later; saturates.
+    /// `micros` microseconds later; saturates.
     pub(crate) const fn plus_micros(self, micros: u64) -> Self {
         Self { micros: self.micros.saturating_add(micros) }
     }
@@ -87,8 +87,8 @@ impl core::ops::Add<Duration> for Instant {
     }
 }
 
-/// Whole seconds, and the microseconds that are left. Small processors have no instruction that divides 64 bits, and a function for
-/// any divisor takes 500 bytes of flash: so they divide by hand, with digits of 16 bits.
+/// Whole seconds, and the remaining microseconds. Small processors have no 64-bit division instruction, and a function
+/// for any divisor takes 500 bytes of flash: so they use long division, with digits of 16 bits.
 const fn divide(micros: u64) -> (u64, u32) {
     if cfg!(target_pointer_width = "64") {
         return (micros / 1_000_000, (micros % 1_000_000) as u32);
@@ -126,7 +126,7 @@ impl Tick {
         let Ok(seconds) = u32::try_from(duration.as_secs()) else {
             return u32::MAX;
         };
-        // With the remainder that `div_ceil` tests a small processor would need 16 bytes more.
+        // Testing the remainder, as `div_ceil` does, takes 16 bytes more on a small processor.
         #[allow(clippy::manual_div_ceil, reason = "see above")]
         let micros = (duration.subsec_nanos() + 999) / 1_000;
         let micros = u64::from(seconds) * 1_000_000 + u64::from(micros);

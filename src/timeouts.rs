@@ -45,7 +45,7 @@ impl Timeouts {
     /// The longest time-out that can be represented: five days.
     pub const MAX: Duration = MAX_TIMEOUT;
 
-    /// The same, computed rather than copied from a constant of 96 bytes.
+    /// [`RECOMMENDED`](Self::RECOMMENDED), computed rather than copied from a constant of 96 bytes.
     pub(crate) const fn recommended() -> Self {
         Self {
             tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),

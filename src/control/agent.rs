@@ -66,11 +66,11 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize 
     /// How far the limit of hashes is above the default, modulo 2^32: zero unless it was changed, so that an agent in a
     /// `static` takes no flash.
     hashes_above: u32,
-    /// Hashes spent on senders without a session; and, beyond that, on those that answer a challenge.
+    /// Hashes spent on HELLO and OPEN; and, once these are used up, further ones for OPEN alone.
     handshakes: Budget,
     openings: Budget,
     refused: [u64; Refused::ALL.len()],
-    /// How measurements are written, if there can be any.
+    /// The function that writes measurements; `None` if the storage has no room for them.
     tell_measured: Option<pages::TellMeasured>,
     events: EventSender,
     pub(super) reports: [Subscriber; REPORTS],
@@ -78,7 +78,7 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize 
 
 #[cfg(feature = "defmt")]
 impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> defmt::Format for Agent<KEYS, SESSIONS, REPORTS> {
-    /// What it has room for, and how many sessions were opened: nothing of the keys.
+    /// Its capacities, and how many sessions were opened; nothing about the keys.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "Agent {{ keys: {}, sessions: {}, opened: {} }}", KEYS, SESSIONS, self.opened);
     }
@@ -200,8 +200,8 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         handled
     }
 
-    /// Whether a monitor has subscribed to events. While none has, [`Agent::tell`] ignores them: a program that fetches
-    /// them from other threads can save itself the trouble.
+    /// Whether a monitor has subscribed to events. While none has, [`Agent::tell`] ignores events, so a program need
+    /// not fetch them from its other threads.
     #[must_use]
     pub fn wants_events(&self, now: Instant) -> bool {
         self.sessions.have_subscriber(now)
@@ -214,7 +214,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     }
 
     /// Queues an event for its subscribers, to be sent by the next [`Agent::poll_transmit`]. An event without
-    /// subscribers is ignored. One that there is no room for is counted, and the subscribers are sent the count.
+    /// subscribers is ignored. An event that does not fit is counted as lost, and the subscribers are sent that count.
     pub fn tell(&mut self, now: Instant, event: &Event) {
         self.now = self.now.max(now);
         self.events.push(&mut self.sessions, self.now, event);
@@ -399,7 +399,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     }
 }
 
-/// Whose request it is, and what for.
+/// The session and the key of a request, and whether it can be about names.
 #[derive(Clone, Copy, Debug)]
 struct Asking {
     session: [u8; 8],
@@ -411,7 +411,7 @@ struct Asking {
     names: bool,
 }
 
-/// How measurements are written where the storage has room for them.
+/// The function that writes measurements; `None` if the storage has no room for them.
 const fn tell_measured<S: Storage>() -> Option<pages::TellMeasured> {
     if S::MEASURES { Some(pages::measured) } else { None }
 }

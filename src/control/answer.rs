@@ -106,7 +106,7 @@ impl<'a> Answer<'a> {
         self.refused
     }
 
-    /// Whether it describes what would be done.
+    /// Whether it answers a dry run, and so describes what would be done.
     #[must_use]
     pub const fn is_dry_run(&self) -> bool {
         self.dry_run
@@ -267,7 +267,7 @@ impl<'a> ListedRule<'a> {
         self.matches
     }
 
-    /// What it asks for besides what it matches and its servers.
+    /// Its options.
     #[must_use]
     pub const fn options(&self) -> DivertOptions {
         options_in(self.flags)

@@ -41,7 +41,7 @@ pub(super) struct Terms<'a> {
     pub(super) rights: &'a Rights,
     /// The endpoint that instructions arrive at, if the caller has set it.
     pub(super) control: &'a Option<SocketAddrV4>,
-    /// The number of the key that it came with.
+    /// The number of the key that authenticated it.
     #[cfg(feature = "naming")]
     pub(super) key: u16,
     /// Whether the agent speaks for a naming server.
@@ -61,8 +61,8 @@ pub(super) struct Change<'a, 't> {
     names: bool,
     /// The instruction being examined: the one to report if there is an error.
     pub(super) place: &'a mut u8,
-    /// IndexKey of the changes would change nothing, one bit each. They are not applied, so that a repetition leaves the
-    /// generation as it is.
+    /// Which of the changes would change nothing, one bit each. They are not applied, so that a repetition does not
+    /// change the generation.
     pub(super) idle: u16,
 }
 
@@ -158,7 +158,8 @@ impl Change<'_, '_> {
         let Some(from) = place_of(from) else {
             return Ok(());
         };
-        // No server listens on port zero, but ICMP echoes, which have no port, have it whatever port their rule names.
+        // No server listens on port zero, but ICMP echoes have no port and count as port zero, whatever port their rule
+        // names.
         if from.port == Some(0) {
             return Err(Code::PortZero);
         }
@@ -185,9 +186,9 @@ impl Change<'_, '_> {
         Ok(())
     }
 
-    /// Whether it is known without a look at the rules that lead to `from` that nothing is wrong with where the request
-    /// moves them: to no endpoint that instructions arrive at, and to none that a rule leads on from. Only where there is
-    /// an index of rules.
+    /// Whether the targets of all re-diverts of the request are known to be harmless without examining the rules that
+    /// lead to `from`: none has the address that instructions arrive at, and no rule may lead on from any of them.
+    /// Always false without an index of rules.
     #[inline]
     fn ends_there(&self, from: Place) -> bool {
         #[cfg(target_pointer_width = "64")]
@@ -195,7 +196,7 @@ impl Change<'_, '_> {
             let Some(to) = raw.rediverted().and_then(|(_, to)| place_of(to)) else {
                 return false;
             };
-            // After another re-divert it may be another port.
+            // After another re-divert of the request the port may be a different one.
             let port = if self.request.count == 1 { to.port.or(from.port) } else { to.port };
             let is_control = self.control.is_some_and(|control| control.ip().to_bits() == to.address);
             !is_control && !self.table.may_lead_on_from(Place { port, ..to })
@@ -207,7 +208,8 @@ impl Change<'_, '_> {
         }
     }
 
-    /// What is wrong with a rule that leads to this target, or to where the request then moves it.
+    /// Refuses a rule that leads to this target, or to where the request then moves it, if it reaches the control port
+    /// or closes a loop.
     #[inline(never)]
     fn judge_target(&self, goal: &DivertSlot, target: Target) -> Result<(), Code> {
         let way = self.way_to(target, goal.port());
@@ -221,8 +223,8 @@ impl Change<'_, '_> {
         self.control.is_some_and(|control| way == place_of(control.into()))
     }
 
-    /// Where packets to a target go: the port is kept if the target has none, and then the re-diverts of the request
-    /// apply, which come last in it.
+    /// Where packets to a target go: the port is kept if the target has none. Then the re-diverts of the request apply,
+    /// since they come last in it.
     #[inline(never)]
     fn way_to(&self, target: Target, port: Option<u16>) -> Option<Place> {
         let place = place_of(target)?;
@@ -249,7 +251,7 @@ impl Change<'_, '_> {
         })
     }
 
-    /// Whether the rules, as they would be after the request, lead from here to what `goal` matches.
+    /// Whether the rules, as they would be after the request, lead from `next` to what `goal` matches.
     ///
     /// Each rule that matches the destination is examined; the chain continues with the first server of the most
     /// specific one.
@@ -313,7 +315,7 @@ impl Change<'_, '_> {
         }
     }
 
-    /// Plans the changes, of which those that would change nothing are known already, and writes their effects.
+    /// Plans the changes, and writes their effects. `idle` must already say which of them would change nothing.
     pub(super) fn plan(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
         out.go_to(HEADER + HEAD);
         *self.place = 0;
@@ -405,8 +407,8 @@ struct Walk<'a> {
     goal: &'a DivertSlot,
     /// Where the first of the rules leads.
     next: Option<Place>,
-    /// What that rule matches, while those that come later may be more specific: the rules of a table with an index
-    /// stand in any order.
+    /// What that rule matches, as long as later rules may be more specific: a table with an index has its rules in no
+    /// particular order.
     #[cfg(target_pointer_width = "64")]
     first: Option<Match>,
     /// Whether one of them leads to what the goal matches.
@@ -433,7 +435,7 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a change would change nothing. `so_far` says that the same holds for those before it.
+/// Whether a change would change nothing. `so_far` says whether all changes before it would change nothing either.
 #[inline(never)]
 pub(super) fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
     match change {
@@ -441,7 +443,7 @@ pub(super) fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool)
         Instruction::Redivert { from, .. } => so_far && !table.may_redivert(*from),
         Instruction::SetTimeouts(timeouts) => table.state.config.timeouts.all() == timeouts.all(),
         Instruction::SetClientLimit(limit) => table.state.config.client_limit == *limit,
-        // They change nothing here, but in the table of names.
+        // They change only the table of names.
         #[cfg(feature = "naming")]
         Instruction::Name(_) | Instruction::RemoveName { .. } => true,
         _ => false,
@@ -455,7 +457,7 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
         return false;
     };
     let servers = || slot.chain(table.memory.servers);
-    // The first one stands at this entry, and each of the others follows the one before.
+    // The entry of the next server to compare: the first one, then the `next` of the one before.
     let mut entry = server::meant(table.memory.servers, slot.servers);
     let ejects = table.weight_in_rule(entry).is_some();
     let mut is_so = |a: &ServerSlot, b: &Weighted| {

@@ -47,7 +47,7 @@ impl fmt::Debug for Secret {
 impl Secret {
     /// The HMAC of these parts, concatenated.
     ///
-    /// Not inlined: the only copy of the code around the hash.
+    /// Not inlined, so that there is only one copy of the code around the hash.
     #[inline(never)]
     fn mac(&self, parts: &[&[u8]]) -> CtOutput<Hmac<Sha256>> {
         // HMAC pads a key with zeros to one block of the hash (RFC 2104, section 2).
@@ -268,7 +268,7 @@ impl<const N: usize> Keys<N> {
         let Some(place) = self.keys.iter().take(self.count).position(|k| k.id == id) else {
             return false;
         };
-        // The last one takes its place, and no secret is left behind.
+        // The last key takes the place of the removed one, and no secret is left behind.
         if let Some((hole, rest)) = self.keys.get_mut(place..self.count).and_then(<[Key]>::split_first_mut) {
             let last = rest.last_mut().unwrap_or(hole);
             let moved = core::mem::replace(last, Key::new(0, [0; 32], Rights::Read));

@@ -20,11 +20,11 @@ const FIRST_WAIT: u64 = 250;
 
 const LONGEST_WAIT: u64 = 2000;
 
-/// How often a datagram is sent before giving up: over about 10 s, seven to twelve.
+/// How often a datagram is sent before giving up: over about 10 s (7 s to 12 s).
 const ATTEMPTS: u8 = 7;
 
-/// How often OPEN is sent before asking for another challenge: a challenge that another monitor has used meanwhile is
-/// never answered.
+/// How often OPEN is sent before asking for another challenge: if another monitor has used the same session number
+/// meanwhile, OPEN is never answered.
 const OPENS: u8 = 2;
 
 /// The monitor's side of one session: builds datagrams, says when to send them again, and reads the answers.

@@ -68,7 +68,7 @@ codes! {
     NoSession = 8, "all sessions are in use";
     /// The server has, or is about to get, connections that this key has no right to: connections of removed rules, or,
     /// on any server, imported ones that no rule here covers.
-    OthersStandThere = 9, "connections that the key has no right to stand on that server";
+    OthersStandThere = 9, "that server has connections that the key has no right to";
     /// [`DivertError::TableFull`]; the detail is the capacity.
     TableFull = 16, "the divert table is full";
     /// [`DivertError::ServersFull`], [`RedivertError::ServersFull`]; the detail is the capacity.
@@ -122,7 +122,7 @@ codes! {
     /// `naming::EntryError::TtlTooLong`.
     TtlTooLong = 69, "the time to live is above 2147483647 s";
     /// After the request there would be no rule with the match that the entry is tied to.
-    NoRule = 70, "there is no such rule that the entry could be tied to";
+    NoRule = 70, "there is no rule with the match that the entry is tied to";
     /// `naming::TieError::ManyOriginals`; the detail is the prefix length.
     ManyOriginals = 71, "the rule is for several addresses, and a name is answered with one";
     /// `naming::TieError::OtherClients`.
@@ -133,7 +133,7 @@ codes! {
     NotMeasured = 80, "the translator does not measure servers";
     /// As many monitors get reports of measurements as the agent has room for; the detail is that number.
     NoReport = 81, "no room for another monitor that gets reports";
-    /// Any other refusal of the translator, or one of several translators that cannot be had.
+    /// Any other refusal of the translator, or one of several translators is not available.
     Other = 255, "refused";
 }
 
@@ -211,7 +211,7 @@ pub enum Outcome {
     Inserted = 1,
     /// A rule or an entry was updated.
     Updated = 2,
-    /// Everything was already as the instruction says.
+    /// Nothing had to be changed.
     Unchanged = 3,
     /// A rule or an entry was removed.
     Removed = 4,
@@ -279,8 +279,8 @@ impl Effect {
         Self { outcome, servers, connections }
     }
 
-    /// What the same change has done to two shards. A change that nothing came of on one of them alone, because their
-    /// rules differed, is what it was on the other.
+    /// The combined effect of the same change on two shards. If it had no effect on one of them, because their rules
+    /// differed, the outcome is that of the other.
     pub(super) fn and(self, other: Self) -> Self {
         let nothing = matches!(self.outcome, Outcome::Unchanged | Outcome::Absent);
         Self {

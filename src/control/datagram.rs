@@ -16,7 +16,7 @@ pub const MAX_REQUEST: usize = 512;
 /// (an IPv6 packet of 1280 bytes less both headers leaves 1232).
 pub const MAX_ANSWER: usize = 1200;
 
-/// Length in bytes of each datagram that opens a session, of either side.
+/// Length in bytes of each datagram that opens a session, from either side.
 pub(super) const HANDSHAKE: usize = 64;
 
 /// Length in bytes of the header of a session's datagram.
@@ -199,7 +199,7 @@ pub(super) fn seal(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
     out.length()
 }
 
-/// The same for a datagram that opens a session: all of those have the same size.
+/// Like [`seal`], for a datagram that opens a session: all of those are padded to the same size.
 fn seal_handshake(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
     out.zeros((HANDSHAKE - TAG).saturating_sub(out.bytes().len()));
     seal(out, secret)

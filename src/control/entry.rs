@@ -1,4 +1,4 @@
-//! Entries of the naming server, as instructions and answers have them.
+//! Entries of the naming server, in the forms of instructions and answers.
 
 use super::forms::{MATCH, exact_prefix, match_bytes, read_match};
 use super::wire::{Reader, Writer};
@@ -8,9 +8,9 @@ use crate::divert::Match;
 use crate::endpoint::Prefix;
 use crate::naming::{ListedName, MAX_ADDRESSES, Name, NameEntry, Pattern, WeightedAddress, one_address};
 
-/// It is tied to a rule, whose match follows.
+/// Flag: the entry is tied to a rule, whose match follows.
 const TIED: u8 = 1;
-/// Its rule is gone; only in a list.
+/// Flag: the rule of the entry is gone. Only in lists.
 const SUSPENDED: u8 = 2;
 
 /// Length in bytes of the key of an entry before its name.
@@ -53,7 +53,7 @@ const NO_ADDRESSES: [WeightedAddress; MAX_ADDRESSES] =
     [WeightedAddress { address: Ipv4Addr::UNSPECIFIED, weight: 0 }; MAX_ADDRESSES];
 
 impl NamedEntry {
-    /// The same entry. `None` if it has more than [`MAX_ADDRESSES`] addresses.
+    /// Copies an entry. `None` if it has more than [`MAX_ADDRESSES`] addresses.
     #[must_use]
     pub fn new(entry: &NameEntry<'_>) -> Option<Self> {
         let mut addresses = NO_ADDRESSES;
@@ -63,8 +63,9 @@ impl NamedEntry {
         Some(Self { pattern, clients, ttl, addresses, count: own.len() as u8, rule: None })
     }
 
-    /// An entry for these names that is answered with the original destination of a rule: one for a single address, which
-    /// must be there, or be inserted by the same request. While the entry is tied to it, the rule cannot be removed.
+    /// An entry for these names that is answered with the original destination of a rule. The rule must be for a single
+    /// address, and must exist or be inserted by the same request. While the entry is tied to it, the rule cannot be
+    /// removed.
     #[must_use]
     pub fn tied(pattern: impl Into<Pattern>, rule: Match) -> Self {
         Self {
@@ -103,13 +104,13 @@ impl NamedEntry {
         self.clients
     }
 
-    /// What the rule matches that it is tied to.
+    /// The match of the rule that it is tied to, if any.
     #[must_use]
     pub const fn rule(&self) -> Option<Match> {
         self.rule
     }
 
-    /// The entry as the naming server takes it: of one that is tied to a rule, with the rule's original.
+    /// The entry in the naming server's form. If it is tied to a rule, its address is the rule's original.
     #[must_use]
     pub fn entry(&self) -> NameEntry<'_> {
         let entry = NameEntry::new(self.pattern).clients(self.clients).ttl(self.ttl);
@@ -151,7 +152,7 @@ impl PartialEq for NamedEntry {
 
 impl Eq for NamedEntry {}
 
-/// The key of an entry, which no other has: names and clients.
+/// Writes the key of an entry, which is unique: names and clients.
 pub(super) fn write_key(out: &mut Writer<'_>, pattern: &Pattern, clients: Prefix) {
     let name = pattern.name().as_wire();
     out.u8(u8::from(pattern.is_suffix()));
@@ -200,7 +201,7 @@ fn read_address(reader: &mut Reader<'_>) -> Option<WeightedAddress> {
     Some(WeightedAddress { address: reader.address()?, weight: reader.u16()? })
 }
 
-/// Writes an entry as a list has it.
+/// Writes an entry in the form of a list.
 pub(super) fn write_listed(out: &mut Writer<'_>, entry: &ListedName<'_>) {
     let rule = entry.rule();
     let flags = if rule.is_some() { TIED } else { 0 } | if entry.is_suspended() { SUSPENDED } else { 0 };
@@ -260,7 +261,7 @@ impl<'a> ListedEntry<'a> {
         core::iter::from_fn(move || read_address(&mut reader))
     }
 
-    /// What the rule matches that it is tied to.
+    /// The match of the rule that it is tied to, if any.
     #[must_use]
     pub const fn rule(&self) -> Option<Match> {
         self.rule

@@ -78,20 +78,20 @@ pub enum Instruction {
     /// Reads a page of what was measured of servers, starting at this position. Refused with
     /// [`Code::NotMeasured`](super::Code::NotMeasured), or as unknown, by a translator that does not measure servers.
     Measurements(u32),
-    /// Subscribes to the same at an interval, for some time; subscribing again restarts that time. Zero seconds end the
-    /// subscription.
+    /// Subscribes to measurements of servers, sent at an interval, for some time; subscribing again restarts that time.
+    /// Zero seconds end the subscription.
     Report {
         /// For how long, at most [`MAX_SUBSCRIPTION`] seconds.
         seconds: u16,
         /// How often, in milliseconds: [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
         interval: u16,
     },
-    /// Stands for the lead among the monitors that have the same key, for some time; each further one restarts that time.
-    /// The answer says who leads ([`Answer::lead`](super::Answer::lead)). A monitor that does not lead is expected to
-    /// change nothing, which the translator does not check. Takes one of the places for reports. Refused as unknown by a
-    /// translator that has no such places or is older.
+    /// Stands for the lead among the monitors that have the same key, for some time; each further LEAD restarts that
+    /// time. The answer says who leads ([`Answer::lead`](super::Answer::lead)). A monitor that does not lead is
+    /// expected to change nothing, which the translator does not check. Takes one of the places for reports. Refused as
+    /// unknown by a translator that has no such places, or whose version does not have this instruction.
     Lead {
-        /// The monitor's number, any but `u64::MAX`; the lowest one leads. Each monitor must have another.
+        /// The monitor's number, any but `u64::MAX`; the lowest one leads. Each monitor must have a different one.
         number: u64,
         /// For how long, in milliseconds: [`MIN_LEASE`](super::MIN_LEASE) to [`MAX_LEASE`](super::MAX_LEASE), or zero
         /// to stand no longer.
@@ -104,7 +104,7 @@ pub enum Instruction {
 /// The shortest interval between two reports of measurements, in milliseconds.
 pub const MIN_INTERVAL: u16 = 100;
 
-/// The longest one.
+/// The longest such interval, in milliseconds.
 pub const MAX_INTERVAL: u16 = 60_000;
 
 /// The longest time that one subscription lasts, in seconds.
@@ -190,7 +190,7 @@ impl Instruction {
     /// Whether it changes the translator.
     #[must_use]
     pub const fn is_change(&self) -> bool {
-        // Not by its number: a table of numbers would be linked by every agent.
+        // Not through its number: then every agent would link the table of numbers.
         #[cfg(feature = "naming")]
         if matches!(self, Self::Name(_) | Self::RemoveName { .. }) {
             return true;
@@ -290,7 +290,7 @@ impl Instruction {
     /// Reads the body of an instruction with this number into `self`: a rule is too large to be returned. `None` if the
     /// body is too short, too long, or has an invalid value, or if there is no such instruction.
     ///
-    /// Not inlined: requests are gone through in several places, and seldom.
+    /// Not inlined: it is called in several places, and rarely.
     #[inline(never)]
     pub(super) fn read(&mut self, code: u8, body: &[u8]) -> Option<()> {
         let mut body = Reader(body);
@@ -374,7 +374,7 @@ pub(super) const fn options_in(bits: u8) -> DivertOptions {
 
 pub(super) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
     for timeout in t.all() {
-        // In 32-bit arithmetic, which a small processor has.
+        // In 32-bit arithmetic, for small processors.
         let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
         out.u32(seconds.saturating_mul(1000).saturating_add(timeout.subsec_nanos().div_ceil(1_000_000)));
     }

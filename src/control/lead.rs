@@ -1,4 +1,4 @@
-//! Of several monitors with the same key one leads. The agent decides which, by a lease.
+//! One of several monitors with the same key leads. The agent decides which one, by granting a lease.
 
 use super::agent::Agent;
 use super::code::Refusal;
@@ -8,11 +8,11 @@ use core::time::Duration;
 use crate::time::Instant;
 
 impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS, SESSIONS, REPORTS> {
-    /// A monitor stands for the lead, or, with a lease of zero milliseconds, no longer.
+    /// A monitor stands for the lead, or, with a lease of zero milliseconds, stops standing.
     ///
-    /// A free lead goes to the lowest number that stands. One that is not free goes to a lower number once that has stood
-    /// for a whole lease, and never before the monitor that has it knows: the lease has ended, or it has asked again after
-    /// it was told. So no two monitors lead at the same time.
+    /// A free lead goes to the monitor with the lowest number that stands. A lead that is taken goes to a monitor with
+    /// a lower number once that one has stood for a whole lease, but never before the leader knows: its lease has
+    /// ended, or it has asked again after it was told. So no two monitors lead at the same time.
     pub(super) fn stand(&mut self, session: [u8; 8], number: u64, lease: u16, note: Note) -> Result<Lead, Refusal> {
         let now = self.now;
         let place = self.place_for_reports(session)?;
@@ -31,12 +31,13 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
                 if mine.until == Instant::ZERO || mine.number != number {
                     *mine = Standing { number, settled: end, ..Standing::NONE };
                 }
-                // A shorter lease takes nothing back: the answer that tells of it may get lost.
+                // A shorter lease does not shorten the one already granted: the answer that says so may get lost.
                 (mine.until, mine.note) = (end.max(mine.leads_until), note);
             }
         }
         let (mut leader, mut standing) = (None, 0);
-        // Whether a lower number stands, and whether one does that can take the lead from another.
+        // Whether a monitor with a lower number stands, and whether one of these has stood long enough to take the lead
+        // from another.
         let (mut is_lower, mut is_settled) = (false, false);
         for (at, subscriber) in self.reports.iter().enumerate() {
             let other = &subscriber.standing;

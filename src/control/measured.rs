@@ -11,14 +11,14 @@ use crate::histogram::{BUCKETS, Histogram};
 use crate::measurements::{Ends, Measurements, Total, Traffic};
 use crate::time::Instant;
 
-/// Length in bytes of which buckets are not empty.
+/// Length in bytes of the bitmap of buckets that are not empty.
 const FILLED: usize = BUCKETS.div_ceil(8);
 
 /// Length in bytes of a server without the counts of its buckets, and with all of them.
 const LEAST: usize = 4 + 10 + 8 + 4 * 3 + 4 * 8 + 4 * 2 + 8 * 4 + 12 * 5 + 8 * 2 + FILLED;
 pub(super) const MOST: usize = LEAST + 4 * BUCKETS;
 
-/// What stands for "nothing waits".
+/// Stands for "nothing waits".
 const NOTHING_WAITS: u64 = u64::MAX;
 
 fn total(out: &mut Writer<'_>, total: &Total) {
@@ -94,16 +94,17 @@ fn read(reader: &mut Reader<'_>) -> Option<MeasuredServer> {
 
 /// What was measured of one server of a rule, as a translator has sent it.
 ///
-/// A server in the groups of several rules, or of several shards, comes once for each;
-/// [`Measurements::merge`] adds them up. Compare two readings entry by entry: those with the same
-/// position, server and [`since`](Measurements::since).
+/// A server in the groups of several rules, or of several shards, is listed once for each; [`Measurements::merge`] adds
+/// them up. Compare two readings entry by entry: those with the same position, server and
+/// [`since`](Measurements::since).
 ///
 /// Nothing in it was checked, except that it can be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct MeasuredServer {
-    /// Where it stands in the list: shard times 65 536 and place. Entries keep their positions.
+    /// Its position in the list: the shard's number times 65 536 plus the place in the shard. Entries keep their
+    /// positions.
     pub position: u32,
     /// Its weight in the group, as the rule has it now.
     pub weight: u16,

@@ -59,7 +59,7 @@ pub(super) const FIRST_DROP: u16 = 256;
 /// The refusals of datagrams are numbered from here.
 pub(super) const FIRST_REFUSED: u16 = 512;
 
-/// What became of queries for names is numbered from here, and at last those with a valid cookie.
+/// The outcomes of queries for names are numbered from here; the number after them counts queries with a valid cookie.
 #[cfg(feature = "naming")]
 pub(super) const FIRST_NAMES: u16 = 768;
 
@@ -146,7 +146,7 @@ pub(super) fn closed_from(number: u8) -> Option<Closed> {
 }
 
 /// The name of the counter that has this number in an [`Answer`](super::Answer): that of a field of [`Counters`], of a
-/// [`DropReason`], of a [`Refused`], or of what became of queries for names. `None` if it is not known here.
+/// [`DropReason`], of a [`Refused`], or of an outcome of queries for names. `None` if it is not known here.
 #[must_use]
 pub fn counter_name(number: u16) -> Option<&'static str> {
     let at = |first: u16| number.checked_sub(first).map(usize::from);

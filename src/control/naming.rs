@@ -1,5 +1,5 @@
-//! Changes of names in a request, and what answers tell of names. A request is judged and planned here before any of its
-//! changes is made, so that it changes all of rules and names or nothing.
+//! Changes of names in a request, and what answers say about names. A request is judged and planned here before any of
+//! its changes is made, so that it changes both rules and names as asked, or nothing.
 
 use super::MAX_INSTRUCTIONS;
 use super::apply::Terms;
@@ -61,7 +61,7 @@ fn permit<T: Translators + ?Sized>(translators: &T, terms: Terms<'_>, pattern: &
     }
 }
 
-/// What is wrong with tying an entry to a rule.
+/// Whether an entry may be tied to a rule.
 fn judge_tie<T: Translators + ?Sized>(
     translators: &mut T,
     terms: Terms<'_>,
@@ -69,7 +69,7 @@ fn judge_tie<T: Translators + ?Sized>(
     rule: &Match,
 ) -> Result<(), Refusal> {
     let destination = rule.destination();
-    // The rule cannot be removed then.
+    // The tie would prevent the rule from being removed.
     if !terms.rights.cover(destination) {
         return Err(Code::NotPermitted.into());
     }
@@ -105,13 +105,13 @@ fn left_tied<T: Translators + ?Sized>(translators: &mut T, terms: Terms<'_>, rul
         })
     };
     if let Some(names) = translators.names() {
-        // Those that the request ties to it again are refused themselves.
+        // An entry that the request ties to this rule again is refused by `judge_tie`.
         names.each_tied(rule, &mut |entry| left += usize::from(!is_changed(&entry)));
     }
     left
 }
 
-/// Which entry it changes.
+/// The key of the entry that an instruction changes.
 const fn key(instruction: &Instruction) -> Option<(Pattern, Prefix)> {
     match instruction {
         Instruction::Name(entry) => Some((entry.pattern(), entry.from_clients())),
@@ -180,7 +180,7 @@ fn count_of(names: &dyn NameTable, terms: Terms<'_>, effects: &OfNames, pattern:
     Ok(more.saturating_sub(less))
 }
 
-/// Whether exactly this entry is in the table, and answered: the instruction resumes one that is suspended.
+/// Whether exactly this entry is in the table, and not suspended: the instruction would resume a suspended one.
 fn stands_so(there: &ListedName<'_>, entry: &NamedEntry) -> bool {
     let wanted = entry.entry();
     !there.is_suspended()
@@ -219,7 +219,7 @@ pub(super) fn apply<T: Translators + ?Sized>(
     Ok(())
 }
 
-/// Writes a page of entries. It looks at as many places of the table as a page of connections does.
+/// Writes a page of entries. It examines as many places of the table as a page of connections does.
 pub(super) fn list(names: &dyn NameTable, position: u32, out: &mut Writer<'_>) {
     let at = begin_page(out);
     let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

@@ -61,7 +61,8 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     finish_page(out, at, next - first, next, table.rules().len());
 }
 
-/// Writes a rule up to its servers, of which there are `count`, unless it does not fit with those that are listed.
+/// Writes a rule that has `count` servers, up to its servers. False if there is no room for it together with the
+/// servers that are listed.
 #[inline]
 pub(super) fn rule_head(slot: &DivertSlot, ejecting: bool, count: usize, out: &mut Writer<'_>) -> bool {
     let told = count.min(MAX_LISTED_SERVERS);
@@ -75,7 +76,7 @@ pub(super) fn rule_head(slot: &DivertSlot, ejecting: bool, count: usize, out: &m
     true
 }
 
-/// Writes the measurements of a connection whose last packet came at a tick; from [`measured`].
+/// The type of [`measured`], which writes the measurements of a connection whose last packet came at the given tick.
 pub(super) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
 
 /// `tell` is `None` where the storage has no room for measurements, so that the code that writes them is not linked.

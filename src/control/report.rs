@@ -67,7 +67,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
                     Err(Code::NotMeasured.into())
                 }
             }
-            // A key that cannot change anything must not keep others from it.
+            // A key that cannot change anything must not keep others from leading.
             Asked::Lead { .. } if matches!(rights, Rights::Read) => Err(Code::NotPermitted.into()),
             Asked::Reports { .. } | Asked::Lead { .. } if !is_measured(translators) => Err(Code::NotMeasured.into()),
             Asked::Lead { number, lease, note } => {
@@ -182,7 +182,7 @@ fn is_measured<T: Translators + ?Sized>(translators: &mut T) -> bool {
 
 /// A page of a report of measurements that was subscribed to. All pages of a report list each server of each rule once.
 ///
-/// Counters go on from report to report, so a page that was lost makes what is known older, and falsifies nothing.
+/// Counters are cumulative across reports, so a lost page makes what is known older, but not wrong.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Report<'a> {

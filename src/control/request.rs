@@ -148,8 +148,8 @@ impl Default for Request {
     }
 }
 
-/// A received request. Its instructions are parsed again each time they are gone through, which needs no memory;
-/// whether they are valid shows only then.
+/// A received request. Its instructions are parsed again in each pass, which needs no memory; only then does it show
+/// whether they are valid.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received<'a> {
     pub(super) dry_run: bool,
@@ -217,7 +217,7 @@ impl<'a> Raw<'a> {
         (self.code, self.body)
     }
 
-    /// Refuses an instruction about names where the agent speaks for no naming server, as one that it does not know.
+    /// Refuses an instruction about names as unknown if the agent speaks for no naming server.
     #[cfg(feature = "naming")]
     pub(super) fn check_subject(self, names: bool) -> Result<(), Refusal> {
         let is_about_names = matches!(self.code, code::NAME | code::REMOVE_NAME | code::LIST_NAMES);
@@ -227,7 +227,8 @@ impl<'a> Raw<'a> {
         Ok(())
     }
 
-    /// The pattern and clients of the entry that it inserts, updates or removes, in their only form.
+    /// The pattern and clients of the entry that it inserts, updates or removes, as bytes; equal bytes mean the same
+    /// entry.
     #[cfg(feature = "naming")]
     pub(super) fn named_entry(self) -> Option<&'a [u8]> {
         if matches!(self.code, code::NAME | code::REMOVE_NAME) { super::entry::key_bytes(self.body?) } else { None }
@@ -244,7 +245,7 @@ impl<'a> Raw<'a> {
         false
     }
 
-    /// Whether it changes an entry, which `later` must not change too.
+    /// If it changes an entry: whether `later` changes the same one, which is not allowed. `None` otherwise.
     #[cfg(feature = "naming")]
     fn names_the_same(self, later: Self) -> Option<bool> {
         let key = self.named_entry()?;

@@ -46,7 +46,7 @@ impl Rule {
         self.servers.get(..usize::from(self.count)).unwrap_or_default()
     }
 
-    /// What it asks for besides what it matches and its servers.
+    /// Its options.
     #[must_use]
     pub const fn options(&self) -> DivertOptions {
         self.options

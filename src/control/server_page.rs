@@ -11,7 +11,7 @@ use core::cmp::Ordering;
 use crate::table::server::Kind;
 use crate::time::Instant;
 
-/// Where an entry stands: the shard's number, and the place in its list of servers.
+/// The position of an entry: the shard's number, and the place in its list of servers.
 const fn position(shard: usize, place: usize) -> u32 {
     (shard as u32) << 16 | (place as u32 & 0xffff)
 }
@@ -23,7 +23,7 @@ pub(super) fn servers<T: Translators + ?Sized>(translators: &mut T, first: u32, 
     out.zeros(8);
     let (mut now, mut any, mut count) = (Instant::ZERO, false, 0);
     let (mut examined, mut next) = (0, None);
-    // A position says the shard in 16 bits.
+    // A position has 16 bits for the shard.
     for shard in 0..translators.count().min(1 << 16) {
         let Some(translator) = translators.shard(shard) else {
             continue;

@@ -29,7 +29,8 @@ pub(super) struct Session {
     /// The number of its newest request, and that request's tag.
     pub(super) sequence: u32,
     tag: [u8; TAG],
-    /// The body of the answer to it, if a repetition is to be answered with it: the request must not be applied twice.
+    /// The body of the answer to that request, if a repetition gets the same answer because the request must not be
+    /// applied twice.
     kept: Vec<u8, KEPT, u16>,
     pub(super) subscription: Subscription,
     /// Hashes spent in vain on apparent new requests, and on repetitions. They are separate, so that repeating a
@@ -39,7 +40,8 @@ pub(super) struct Session {
     repetitions: Budget,
 }
 
-/// The events that a session has subscribed to. After its end it is kept for its number, which must not be used twice.
+/// The events that a session has subscribed to. It is kept after its end, because its datagram numbers must not be used
+/// twice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscription {
     pub(super) until: Instant,
@@ -140,11 +142,11 @@ impl Session {
     /// Keeps the answer's body for repetitions of the request.
     pub(super) fn keep(&mut self, body: &[u8]) {
         self.kept.clear();
-        // What is longer is made again.
+        // A body that does not fit is not kept: a repetition is answered anew.
         let _ = self.kept.extend_from_slice(body);
     }
 
-    /// The body of the answer to the newest request; `None` if it has to be made again.
+    /// The body of the answer to the newest request; `None` if it has to be written anew.
     pub(super) fn kept(&self) -> Option<&[u8]> {
         Some(self.kept.as_slice()).filter(|kept| !kept.is_empty())
     }
@@ -162,7 +164,7 @@ const fn micros_since(earlier: Instant, now: Instant) -> u64 {
 /// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
 pub(super) const DEFAULT_HASHES: u32 = 100;
 
-/// How much was hashed in vain: up to a limit per second, then nothing until the next second.
+/// Counts the hashes spent in vain: up to a limit per second, then none until the next second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     spent: u32,
@@ -225,8 +227,9 @@ impl<const N: usize> Sessions<N> {
     }
 
     /// The place for a new session of this key: an unused one, or one whose session is idle; otherwise that of the
-    /// session that has been silent longest among those of this key and of keys that have more than one. So no key can
-    /// displace another's only session, and each key has at least one if there are as many places as keys.
+    /// session that has been silent longest: among those of this key if it has any, or else among those of keys that
+    /// have more than one. So no key can displace another's only session, and each key has at least one if there are as
+    /// many places as keys.
     pub(super) fn room_for(&mut self, key: u16, now: Instant) -> Option<&mut Session> {
         let own = self.count_of(key) != 0;
         let may_go = |s: &Session| if own { s.key == key } else { self.count_of(s.key) > 1 };
@@ -250,7 +253,7 @@ impl<const N: usize> Sessions<N> {
     }
 }
 
-const _: () = assert!(super::answer::HEAD + LEAD <= KEPT, "a repeated request must not count as another");
+const _: () = assert!(super::answer::HEAD + LEAD <= KEPT, "a repeated LEAD must get the kept answer");
 
 #[cfg(test)]
 mod tests {
@@ -272,7 +275,7 @@ mod tests {
         for (id, key, at) in [(1, 1, 1), (2, 2, 2), (3, 2, 3)] {
             assert!(insert(&mut sessions, session(id, key, at)));
         }
-        // A third key takes a place of the one that has two: that of the silent session.
+        // A third key displaces the session that has been silent longest of the key that has two.
         assert!(insert(&mut sessions, session(4, 3, 4)));
         assert!(sessions.find([2; 8]).is_none() && sessions.find([1; 8]).is_some() && sessions.find([3; 8]).is_some());
         // A fourth finds none; the third replaces its own.

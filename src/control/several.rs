@@ -21,14 +21,14 @@ use crate::table::rule::{DivertSlot, Target, Weighted};
 use crate::time::Instant;
 use crate::translator::Table;
 
-/// All tables of a set.
+/// The tables of all shards.
 pub(super) struct Several<'a, T: ?Sized>(pub(super) &'a mut T);
 
 /// What the changes of a request have done, or would do.
 type Effects = [Option<Effect>; MAX_INSTRUCTIONS];
 
 impl<T: Translators + ?Sized> Several<'_, T> {
-    /// Does something with the table of each shard, in the order of their numbers.
+    /// Calls `work` with the table of each shard, in the order of their numbers.
     fn each<E>(&mut self, mut work: impl FnMut(&mut Table<'_>) -> Result<(), E>) -> Result<(), E> {
         for number in 0..self.0.count() {
             if let Some(translator) = self.0.shard(number) {
@@ -38,7 +38,7 @@ impl<T: Translators + ?Sized> Several<'_, T> {
         Ok(())
     }
 
-    /// The same where nothing can go wrong.
+    /// Like [`Self::each`], for work that cannot fail.
     fn for_each(&mut self, mut work: impl FnMut(&mut Table<'_>)) {
         for number in 0..self.0.count() {
             if let Some(translator) = self.0.shard(number) {
@@ -47,7 +47,7 @@ impl<T: Translators + ?Sized> Several<'_, T> {
         }
     }
 
-    /// Whether each of them can be had.
+    /// Whether there are shards, and all of them are available.
     fn is_complete(&mut self) -> bool {
         let count = self.0.count();
         count != 0 && (0..count).all(|number| self.0.shard(number).is_some())
@@ -72,7 +72,7 @@ impl<T: Translators + ?Sized> Several<'_, T> {
         Ok(idle)
     }
 
-    /// Runs each shard through something that writes effects, and combines them.
+    /// Calls `run` with the table of each shard, and combines the effects that it writes.
     fn combine(
         &mut self,
         terms: Terms<'_>,
@@ -133,7 +133,7 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
             refuse_kept_sources(terms, place)?;
         }
         let idle = self.idle(terms)?;
-        // All have to accept it before one is changed.
+        // All shards have to accept the request before any is changed.
         let mut effects = self.combine(terms, place, idle, |change, out| change.plan(out))?;
         #[cfg(feature = "naming")]
         let of_names = naming::plan(self.0, terms, place)?;
@@ -181,7 +181,7 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
         finish_page(out, at, next - first, next, all);
     }
 
-    /// Positions go on from one shard to the next: the slots of the first are followed by those of the second.
+    /// Positions continue from one shard to the next: the slots of the first are followed by those of the second.
     fn list_connections(&mut self, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
         let at = begin_page(out);
         let mut now = Instant::ZERO;
@@ -243,8 +243,8 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
     }
 }
 
-/// The generation that an answer gives: that of the rules, and in addition that of the names, so that it counts the
-/// changes of both.
+/// The generation that an answer gives: the sum of those of the rules and of the names, so that it counts the changes
+/// of both.
 pub(super) fn generation<T: Translators + ?Sized>(translators: &mut T) -> u32 {
     let rules = translators.shard(0).map_or(0, |first| first.generation());
     #[cfg(feature = "naming")]
@@ -252,7 +252,7 @@ pub(super) fn generation<T: Translators + ?Sized>(translators: &mut T) -> u32 {
     rules
 }
 
-/// Nothing in a reply to a client's own address says which shard it belongs to.
+/// Refuses rules that keep the source: nothing in a reply to a client's own address says which shard it belongs to.
 fn refuse_kept_sources(terms: Terms<'_>, place: &mut u8) -> Result<(), Refusal> {
     let mut instruction = Instruction::Close;
     *place = 0;
@@ -304,7 +304,7 @@ impl ListedRule {
     /// Adds the connections that a shard has through its rule with the same match, server by server.
     fn count_on(&self, slot: &DivertSlot, table: &Table<'_>, connections: &mut [u32; MAX_LISTED_SERVERS]) {
         for (place, server) in slot.chain(table.memory.servers).take(MAX_LISTED_SERVERS).enumerate() {
-            // They have the same place on all shards, unless one was changed alone.
+            // A server has the same place on all shards, unless one shard was changed alone.
             let is_it = |listed: Option<&Weighted>| listed.is_some_and(|listed| listed.target == server.target());
             let place = if is_it(self.servers.get(place)) {
                 Some(place)

@@ -8,20 +8,20 @@ use crate::time::Instant;
 /// The shortest lease of a monitor that stands for the lead, in milliseconds.
 pub const MIN_LEASE: u16 = 1_000;
 
-/// The longest one.
+/// The longest such lease, in milliseconds.
 pub const MAX_LEASE: u16 = 60_000;
 
 /// The most bytes of a note.
 pub const MAX_NOTE: usize = 96;
 
-/// The most bytes of what a monitor is told: its own form, and a note.
+/// The most bytes of a [`Lead`] in an answer: its fixed part, and a note.
 pub(super) const LEAD: usize = 14 + MAX_NOTE;
 
-/// What stands for "no monitor" in an answer. No monitor has this number.
+/// Stands for "no monitor" in an answer. No monitor has this number.
 pub(super) const NOBODY: u64 = u64::MAX;
 
-/// What a monitor that leads leaves at the translator for those that watch: up to [`MAX_NOTE`] bytes that mean nothing to
-/// the translator. They go in the clear, as everything in this protocol.
+/// What a monitor that leads leaves at the translator for those that watch: up to [`MAX_NOTE`] bytes that mean nothing
+/// to the translator. They are not encrypted, like everything in this protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Note {
@@ -66,15 +66,15 @@ impl Note {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Lead {
-    /// The number of the monitor that leads; `None` if none does just now.
+    /// The number of the monitor that leads; `None` if none does at present.
     pub leader: Option<u64>,
-    /// For how long the monitor that has asked leads, from the moment at which it first sent the request: it must not act
-    /// after that. `None` if it must not act at all. Nor must it act once it has given up to wait for the answer to a LEAD
-    /// ([`GaveUp`](super::GaveUp)), before another one is answered.
+    /// For how long the monitor that has asked leads, counted from when it first sent the request: it must not act
+    /// after that. `None` if it must not act at all. Once it has given up waiting for the answer to a LEAD
+    /// ([`GaveUp`](super::GaveUp)), it must not act either until another LEAD is answered.
     pub lease: Option<Duration>,
     /// How many monitors with its key stand for the lead, itself included.
     pub standing: u16,
-    /// The note of the one that leads; empty if none does.
+    /// The note of the monitor that leads; empty if none does.
     pub note: Note,
 }
 
@@ -102,13 +102,13 @@ impl Lead {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) number: u64,
-    /// Until when it stands, if it does not say so again.
+    /// Until when it stands, unless it renews that.
     pub(super) until: Instant,
-    /// From when on it can take the lead from another: it has stood for a whole lease then.
+    /// When it will have stood for a whole lease, and can take the lead from another.
     pub(super) settled: Instant,
     /// Until when it leads.
     pub(super) leads_until: Instant,
-    /// Whether it was told that it leads no longer. It has heard that when it asks again.
+    /// Whether it was told that it no longer leads. Its next request shows that it has heard that.
     pub(super) yields: bool,
     pub(super) note: Note,
 }

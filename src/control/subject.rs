@@ -14,7 +14,7 @@ pub(super) trait Subject {
     /// The generation that an answer gives.
     fn generation(&mut self) -> u32;
 
-    /// Whether this is the generation of all of it.
+    /// Whether all tables have this generation.
     fn has_generation(&mut self, demanded: u32) -> bool {
         self.generation() == demanded
     }

@@ -19,7 +19,7 @@ pub(super) struct Subscriber {
     pub(super) due: Instant,
     /// Milliseconds.
     pub(super) interval: u16,
-    /// Where the report goes on that has begun; zero if none has.
+    /// Where the report in progress continues; zero if none is.
     pub(super) position: u32,
     /// Counts its reports.
     pub(super) round: u32,
@@ -45,7 +45,7 @@ impl Subscriber {
         self.until > now && self.due <= now
     }
 
-    /// A page of the report that is under way was sent, after which `next` comes.
+    /// A page of the report in progress was sent: continues with the page at `next`, or schedules the next report.
     pub(super) fn advance(&mut self, next: Option<u32>, now: Instant) {
         self.position = next.unwrap_or(0);
         if next.is_some() {
@@ -53,13 +53,13 @@ impl Subscriber {
         }
         let interval = u64::from(self.interval) * 1_000;
         let planned = self.due.as_micros().saturating_add(interval);
-        // What is late is not made up for.
+        // Missed reports are not made up for.
         let next = if planned > now.as_micros() { planned } else { now.as_micros().saturating_add(interval) };
         self.due = Instant::from_micros(next);
     }
 }
 
-/// An instruction about measurements.
+/// An instruction about measurements or the lead.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asked {
     Page(u32),
@@ -92,8 +92,8 @@ impl Asked {
     }
 }
 
-/// Whether a request is about measurements. Other code does not know these instructions, so that an agent whose storage
-/// has no room for measurements contains nothing of them.
+/// Whether a request is about measurements or the lead. Other code does not know these instructions, so that an agent
+/// whose storage has no room for measurements contains no code for them.
 pub(super) fn asks_for_measurements<T: Translators + ?Sized>(request: &Received<'_>) -> bool {
     <T::Storage as Memory>::MEASURES_SERVERS
         && request.instructions().any(|raw| matches!(raw.parts().0, code::MEASUREMENTS | code::REPORT | code::LEAD))

@@ -18,9 +18,9 @@ use crate::translator::Translator;
 ///
 /// Shards must have the same rules and the same settings except for their alternative ports, as
 /// [`Sharding`](crate::Sharding) divides them. Then the same instructions change their
-/// [generations](Translator::generation) alike, and an answer gives that of the first shard. A program that changes rules
-/// without the agent must do so on all shards; if one was changed alone, a request that demands a generation is refused
-/// until they agree again.
+/// [generations](Translator::generation) alike, and an answer gives that of the first shard. A program that changes
+/// rules without the agent must do so on all shards; if one was changed alone, requests that demand a generation are
+/// refused until all generations agree again.
 ///
 /// The library implements it for a [`Translator`], for `Sharded` (feature `alloc`), and for slices of references or of
 /// locks' guards, such as `[&mut Translator<S>]` and `[MutexGuard<Translator<S>>]`.
@@ -28,9 +28,10 @@ use crate::translator::Translator;
 /// # Translators on several threads
 ///
 /// The agent calls [`shard`](Self::shard) only for an authentic request of an open session, to answer an authentic
-/// request for one, or when a report is due ([`Agent::poll_report`](super::Agent::poll_report)). So an implementation may stop the other threads, or lock their translators, in the first call, and
-/// let go of them when [`Agent::handle`](super::Agent::handle) or `poll_report` has returned; a flood of forged datagrams does not make
-/// packets wait. Between those calls all translators must be the agent's alone, or the request is not atomic.
+/// request for one, or when a report is due ([`Agent::poll_report`](super::Agent::poll_report)). So an implementation
+/// may stop the other threads, or lock their translators, in the first call, and release them when
+/// [`Agent::handle`](super::Agent::handle) or `poll_report` has returned; a flood of forged datagrams does not make
+/// packets wait. Until then no one but the agent may use the translators, or the request is not atomic.
 ///
 /// ```
 /// use byway::control::Translators;
@@ -60,26 +61,26 @@ use crate::translator::Translator;
 /// }
 /// ```
 pub trait Translators {
-    /// What they are stored in.
+    /// The storage of each translator.
     type Storage: Storage;
 
-    /// How many there are. It must not change while a monitor has a session.
+    /// How many translators there are. It must not change while a monitor has a session.
     fn count(&self) -> usize;
 
-    /// The translator with this number, from zero; `None` from [`count`](Self::count) on. If one with a smaller number
-    /// cannot be had, the request is refused with [`Code::Other`](super::Code::Other).
+    /// The translator with this number, from zero; `None` from [`count`](Self::count) on. If it is `None` for a smaller
+    /// number, the request is refused with [`Code::Other`](super::Code::Other).
     fn shard(&mut self, number: usize) -> Option<&mut Translator<Self::Storage>>;
 
-    /// The names of the naming server that takes instructions together with the translators; none unless it is
-    /// implemented. [`WithNames`](super::WithNames) has them.
+    /// The names of the naming server that takes instructions together with the translators; `None` by default.
+    /// [`WithNames`](super::WithNames) returns them.
     #[cfg(feature = "naming")]
     #[inline]
     fn names(&mut self) -> Option<&mut dyn NameTable> {
         None
     }
 
-    /// Whether the owner of a key may change entries of this pattern. A key with [`Rights::All`](super::Rights::All) may
-    /// change all of them, the others none unless it is implemented.
+    /// Whether the owner of a key may change entries of this pattern. A key with [`Rights::All`](super::Rights::All)
+    /// may change all of them; by default, other keys may change none.
     #[cfg(feature = "naming")]
     #[inline]
     fn may_name(&self, key: u16, pattern: &Pattern) -> bool {

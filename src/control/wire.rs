@@ -1,4 +1,4 @@
-//! Reading and writing bytes, without any way to pass an end.
+//! Reading and writing bytes, never beyond the end of a buffer.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
 
 /// Writes a datagram from the front. Output that does not fit is cut off, which [`Writer::length`] reports.
 ///
-/// Its methods are not inlined: they are called from everywhere, and no packet waits for them.
+/// Its methods are not inlined: they are called in many places, and not in the path of packets.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     buffer: &'a mut [u8],
@@ -110,7 +110,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// How much room there is, not counting what comes at the very end.
+    /// How much room there is before the last `end` bytes.
     pub(super) const fn room(&self, end: usize) -> usize {
         self.buffer.len().saturating_sub(self.written).saturating_sub(end)
     }
@@ -125,7 +125,8 @@ impl<'a> Writer<'a> {
         self.buffer.get(..self.written).unwrap_or_default()
     }
 
-    /// Continues writing at another position; returns the previous one. Heads often have fields that are known last.
+    /// Continues writing at another position; returns the previous one. Heads often have fields that are only known at
+    /// the end.
     pub(super) const fn go_to(&mut self, place: usize) -> usize {
         core::mem::replace(&mut self.written, place)
     }

@@ -132,7 +132,7 @@ pub struct TranslatingDevice<D, S, B, H = ()> {
     /// frames can pass in both directions while it waits.
     waiting: Option<Transmit>,
     own: [u8; ETHERNET + TRANSMIT_BUFFER],
-    /// The length of a frame of a hand-over for the stack, which stands in the first buffer.
+    /// The length of a frame of a hand-over for the stack, which is in the first buffer.
     moved: Option<usize>,
     oversized: u64,
     unaddressed: u64,
@@ -247,7 +247,7 @@ where
         &self.mover
     }
 
-    /// The translator, and what hands its connections over: to begin a hand-over takes both.
+    /// The translator, and what hands its connections over: beginning a hand-over needs both.
     pub const fn parts_mut(&mut self) -> (&mut Translator<S>, &mut H) {
         (&mut self.translator, &mut self.mover)
     }
@@ -313,7 +313,7 @@ where
         }
     }
 
-    /// Sends what a hand-over has to say to servers, and puts what it has for the stack into the first buffer.
+    /// Sends the packets of hand-overs to servers, and puts one for the stack into the first buffer.
     fn move_on(&mut self, timestamp: Timestamp, header: usize) {
         for _ in 0..OWN_PACKETS {
             if self.moved.is_some() {

@@ -1,11 +1,11 @@
-//! Whether connections can be handed over by what passes through the device.
+//! Hand-over of the connections that pass through the device, if it is used.
 
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::{HandOvers, Resumption, Translator, Transmit};
 use crate::verdict::Verdict;
 
-/// What translates beside the translator: nothing (`()`), or [`HandOvers`]. Nobody else can implement it.
+/// What hands connections over beside the translator: nothing (`()`), or [`HandOvers`]. Sealed.
 pub trait Mover<S: Storage>: Sealed {
     /// Whether it does anything at all.
     #[doc(hidden)]

@@ -16,9 +16,8 @@ pub enum DivertError {
         capacity: usize,
     },
     /// There are not enough entries for its servers. Each server of each rule takes one, and servers that no rule uses
-    /// any more keep theirs until their last connection ends.
-    /// In a storage with room for more than 1024 rules, on a machine of 64 bits, rules that have only the same server
-    /// share its entry. There are 65 534 entries at most.
+    /// any more keep theirs until their last connection ends. In a storage with room for more than 1024 rules, on a
+    /// 64-bit machine, rules that have only the same server share its entry. There are 65 534 entries at most.
     ServersFull {
         /// How many entries there are in all.
         capacity: usize,

@@ -31,8 +31,8 @@ use crate::text;
 /// assert_eq!("192.0.2.0/24:53 udp".parse(), Ok(only_dns));
 /// ```
 ///
-/// Its text is `ADDRESS[/LENGTH][:PORT] [PROTOCOL] [from CLIENTS]`. Of two matches the more specific one is the lesser, so
-/// that the first of sorted matches that fit a packet is the one that applies:
+/// Its text is `ADDRESS[/LENGTH][:PORT] [PROTOCOL] [from CLIENTS]`. The more specific of two matches sorts first, so
+/// that the first of several sorted matches that fit a packet is the one that applies:
 ///
 /// ```
 /// # use byway::Match;

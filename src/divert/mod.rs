@@ -16,7 +16,7 @@ pub use matches::Match;
 pub use options::DivertOptions;
 pub use target::{Target, Weighted};
 
-/// One rule of the divert table: what it matches, and where that goes instead.
+/// One rule of the divert table: which packets it matches, and where they go instead.
 ///
 /// ```
 /// use byway::{Divert, Prefix, Weighted};
@@ -142,8 +142,9 @@ impl<'a> Divert<'a> {
     }
 
     /// Distributes clients among servers by weight. A client keeps to its server as long as that is in the group, and a
-    /// change of the group moves only the clients that it must (weighted rendezvous hashing of the client's address). On a
-    /// machine of 64 bits a group of more than 64 servers does so in two steps, and a change moves about twice as many.
+    /// change of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
+    /// On a 64-bit machine a group of more than 64 servers does so in two steps, and a change moves about twice as
+    /// many.
     #[must_use]
     pub const fn to_group(mut self, group: &'a [Weighted]) -> Self {
         self.group = Some(group);
@@ -194,9 +195,10 @@ impl<'a> Divert<'a> {
     }
 
     /// Asks that another server can take over the TCP connections of this rule without their clients' noticing: a
-    /// [`HandOvers`](crate::HandOvers) does that. What was agreed in each handshake and what the client has seen last is
-    /// remembered for it, which costs such a connection some 250 instructions a packet; UDP is not affected. Multipath TCP (RFC 8684)
-    /// is taken out of the clients' offers, since a second path would lead past the translator.
+    /// [`HandOvers`](crate::HandOvers) does that. For this the translator remembers what was agreed in each handshake
+    /// and what the client has seen last, which costs such a connection some 250 instructions a packet; UDP is not
+    /// affected. Multipath TCP (RFC 8684) is removed from the clients' offers, since a second path would bypass the
+    /// translator.
     ///
     /// The storage needs room for it, 32 bytes a connection: see [`DivertError::NotResumable`].
     #[must_use]
@@ -238,15 +240,17 @@ impl<'a> Divert<'a> {
         self
     }
 
-    /// Ejects servers of the group that fail: passive health checking, or outlier detection, by what the translator sees of
-    /// the clients' own connections. It works with [`least_loaded`](Self::least_loaded) and without, and needs no monitor.
+    /// Ejects servers of the group that fail: passive health checking, or outlier detection, based on what the
+    /// translator sees of the clients' own connections. It works with [`least_loaded`](Self::least_loaded) and without,
+    /// and needs no monitor.
     ///
-    /// A server is ejected as soon as five connections in a row have failed and most of its clients failed when they last
-    /// tried, or when it leaves everything unanswered that at least three connections have sent since its last sign of
-    /// life, for 1 s, or eight times its mean response time if that is longer (5 s until that is known). New connections then go to the others, as if
-    /// its weight were zero; those that are open stay. After 2 s, and twice as long after each failure, it gets one connection
-    /// at a time; after three that were answered its share grows from an eighth to the whole within 10 s. At most half of
-    /// a group (rounded up) is out, and never the last server. The guide `docs/measurements.md` says what counts as a failure.
+    /// A server is ejected as soon as five connections in a row have failed and most of its clients failed at their
+    /// last attempt. It is also ejected when at least three connections have sent something since its last sign of
+    /// life, and it has answered none of them for 1 s, or for eight times its mean response time if that is longer (5 s
+    /// until that is known). New connections then go to the other servers, as if its weight were zero; open connections
+    /// stay. After 2 s, and twice as long after each failure, it gets one connection at a time; after three that were
+    /// answered its share grows from an eighth to the whole within 10 s. At most half of a group (rounded up) is out,
+    /// and never the last server. The guide `docs/measurements.md` says what counts as a failure.
     ///
     /// The storage must measure servers: see [`DivertError::NotMeasured`].
     ///
@@ -303,14 +307,14 @@ impl<'a> Divert<'a> {
         self
     }
 
-    /// Sets all options at once: those of a rule that this one replaces, say.
+    /// Sets all options at once, for example those of a rule that this one replaces.
     #[must_use]
     pub const fn with_options(mut self, options: DivertOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// What it asks for besides what it matches and its servers.
+    /// The rule's options: everything but its match and its servers.
     #[must_use]
     pub const fn options(&self) -> DivertOptions {
         self.options
@@ -362,14 +366,14 @@ pub(crate) fn write_rule(
     fmt::Display::fmt(&options, f)
 }
 
-/// The part that a rule matches, and the part after the `to` or the equals sign.
+/// Splits the text of a rule into its match and the part after the `to` or the equals sign.
 fn split_rule(text: &str) -> Option<(&str, &str)> {
     let is_space = |c: char| c.is_ascii_whitespace();
     let mut places =
         text.match_indices("to").filter_map(|(at, to)| Some((text.get(..at)?, text.get(at + to.len()..)?)));
     let word = places
         .find(|(before, behind)| before.ends_with(is_space) && (behind.is_empty() || behind.starts_with(is_space)));
-    // Whichever comes first.
+    // The separator that comes first.
     let separators = [word, text.split_once('=')];
     separators.into_iter().flatten().min_by_key(|(before, _)| before.len())
 }

@@ -1,12 +1,12 @@
-//! What a rule asks for besides what it matches and its servers.
+//! The options of a rule.
 
 use core::fmt;
 
 use crate::config::Midstream;
 
-/// What a rule asks for besides [what it matches](crate::Match) and its servers: one value to carry from a rule to the one
-/// that replaces it, so that nothing is forgotten. Each option is a method of [`Divert`](crate::Divert) as well, which says
-/// what it does.
+/// The options of a rule: everything but its [match](crate::Match) and its servers. They are one value, so that a rule
+/// that replaces another can take over all of them. Each option is also a method of [`Divert`](crate::Divert), whose
+/// documentation says what it does.
 ///
 /// ```
 /// use byway::{Divert, DivertOptions, Target};
@@ -44,7 +44,7 @@ pub struct DivertOptions {
 }
 
 impl DivertOptions {
-    /// None of them.
+    /// No options.
     pub const NONE: Self = Self {
         keep_source: false,
         any_port_replies: false,
@@ -56,7 +56,7 @@ impl DivertOptions {
 }
 
 impl fmt::Display for DivertOptions {
-    /// In the form that [`Divert::parse`](crate::Divert::parse) reads behind the servers, each with a space before it.
+    /// In the form that [`Divert::parse`](crate::Divert::parse) reads after the servers, each with a space before it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.keep_source {
             f.write_str(" keep-source")?;

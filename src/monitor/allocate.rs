@@ -1,11 +1,11 @@
 //! The best shares of the servers' load, and the shares that weights lead to.
 //!
-//! A server is thought of as sharing its processor: with so many requests a second, λ, each takes d + 1 / (μ - λ), where μ
-//! is its capacity and d its floor.
+//! A server is modelled as sharing its processor among its requests: at λ requests a second, each takes d + 1 / (μ -
+//! λ), where μ is its capacity and d its floor.
 
 /// The most of a server's capacity that it is given, so that times stay finite.
 const FULL: f64 = 0.98;
-/// Halvings of an interval: more than a double has digits.
+/// How often an interval is halved: more often than an `f64` has binary digits.
 const STEPS: usize = 80;
 
 /// What a server can carry.
@@ -14,17 +14,17 @@ const STEPS: usize = 80;
 pub struct Carries {
     /// Requests a second at most; nothing is sent to it if it is zero.
     pub capacity: f64,
-    /// Seconds that a request takes when there is no other.
+    /// Seconds that a request takes when the server has no other.
     pub floor: f64,
 }
 
 impl Carries {
-    /// Seconds that a request takes at this many a second.
+    /// Seconds that a request takes at this rate, in requests a second.
     pub(super) fn time(&self, rate: f64) -> f64 {
         self.floor + 1.0 / (self.capacity - rate.min(self.capacity * FULL)).max(1e-9)
     }
 
-    /// The rate at which so many requests are there at once: λ d + λ / (μ - λ) = n.
+    /// The rate at which `present` requests are at the server at once: λ d + λ / (μ - λ) = n.
     fn rate_of(&self, present: f64) -> f64 {
         let (mu, d) = (self.capacity, self.floor);
         if mu <= 0.0 || present <= 0.0 {
@@ -39,7 +39,7 @@ impl Carries {
         (2.0 * present * mu / (b + root)).min(mu * FULL)
     }
 
-    /// The rate at which one request more a second costs so much: d + μ / (μ - λ)².
+    /// The rate at which the marginal cost of one more request a second, d + μ / (μ - λ)², is `cost`.
     fn rate_at(&self, cost: f64) -> f64 {
         let free = cost - self.floor;
         if self.capacity <= 0.0 || free <= 1.0 / self.capacity {
@@ -49,9 +49,9 @@ impl Carries {
     }
 }
 
-/// Sets the shares that make Σ λᵢ Tᵢ(λᵢ) least for `rate` requests a second in all: each server gets so much that one
-/// request more would cost the same everywhere (water-filling). What is beyond the capacity of all is left out. Returns
-/// the mean time in seconds.
+/// Sets the rates that minimise Σ λᵢ Tᵢ(λᵢ) for `rate` requests a second in all: one more request would then cost the
+/// same at every server (water-filling). What is beyond the capacity of all servers is left out. Returns the mean time
+/// in seconds.
 ///
 /// ```
 /// use byway::monitor::{Carries, optimum};
@@ -68,8 +68,8 @@ pub fn optimum(servers: &[Carries], rate: f64, rates: &mut [f64]) -> f64 {
     fill(servers, rate, rates, sum, Carries::rate_at)
 }
 
-/// Sets the rates at which the loads of all servers, (present + 1) / weight, are equal: where picking the least loaded one
-/// leads to. Returns the mean time in seconds.
+/// Sets the rates at which the loads of all servers, (present + 1) / weight, are equal: the equilibrium of always
+/// picking the least loaded one. Returns the mean time in seconds.
 pub(super) fn equilibrium<const N: usize>(
     servers: &[Carries; N],
     weights: &[f64; N],
@@ -77,7 +77,7 @@ pub(super) fn equilibrium<const N: usize>(
     rates: &mut [f64; N],
 ) -> f64 {
     let largest = weights.iter().copied().fold(0.0, f64::max);
-    // By the load of the largest; each server is given its weight with its number.
+    // The rate of a server when the one with the largest weight has this load.
     let of = |server: usize, load: f64| {
         let (carries, weight) = (servers.get(server)?, weights.get(server)?);
         Some(carries.rate_of(load * weight / largest.max(1e-9) - 1.0))
@@ -94,8 +94,8 @@ pub(super) fn equilibrium<const N: usize>(
     mean(servers, rates)
 }
 
-/// Sets the rates of servers that get requests in proportion to their weights, whatever waits there. Returns the mean time in
-/// seconds.
+/// Sets the rates of servers that get requests in proportion to their weights, however many requests wait there.
+/// Returns the mean time in seconds.
 pub(super) fn proportional<const N: usize>(
     servers: &[Carries; N],
     weights: &[f64; N],

@@ -1,4 +1,4 @@
-//! Whether to change something, what, and what has become of it.
+//! Whether to change something, what to change, and the outcomes of changes.
 
 use core::time::Duration;
 
@@ -8,29 +8,30 @@ use crate::monitor::model::{Estimate, Observation};
 use crate::monitor::settings::Settings;
 use crate::time::Instant;
 
-/// Where a server stands.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) enum Standing {
     In,
-    /// Somebody else has taken it out.
+    /// It was excluded by `Monitor::exclude`.
     Excluded,
-    /// Ejected until then, so many times in a row.
+    /// Ejected until then, and how many times in a row.
     Out {
         until: Instant,
         times: u32,
     },
-    /// It gets a few requests, of which so many have been answered.
+    /// It gets a few requests, of which `good` have been answered.
     Trial {
         times: u32,
         good: u32,
-        /// How often its weight was raised, because it got too little; when that was looked at last, and the answers by then.
+        /// How often its weight was raised because it got too few requests; when that was last checked, and the answers
+        /// by then.
         raised: u32,
         since: Instant,
         before: u32,
-        /// Requests that have waited since before the trial, and say nothing about how it does now.
+        /// Requests that have waited since before the trial, and say nothing about its present state.
         stuck: u32,
-        /// Whether it gets nothing until it is known how it has done: what is measured comes late.
+        /// Whether it gets nothing until measurements, which come late, show how it has done.
         paused: bool,
     },
 }
@@ -41,7 +42,7 @@ const ENOUGH: u32 = 10;
 const TOO_FEW: u32 = 3;
 
 impl Standing {
-    /// Looks at what a server did, and returns what follows from it.
+    /// Updates the state from what was observed of the server, and returns the action that follows, if any.
     pub(super) fn judge(
         &mut self,
         server: usize,
@@ -65,7 +66,7 @@ impl Standing {
                 *self = eject(0);
                 Some(Action::EjectFailing { server, bad, of })
             }
-            // What it did before it was ejected must not be taken for what it does when it is tried.
+            // What was measured before the ejection must not be taken for a result of the trial.
             Self::Out { until, times } if !is_current => {
                 *self = Self::Out { until: until.max(now + settings.rest), times };
                 None
@@ -112,19 +113,19 @@ impl Standing {
     }
 }
 
-/// What is done.
+/// What the monitor does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Action {
-    /// The weights become what the model says that servers can carry, or go part of the way there.
+    /// Sets the weights to what the model says that servers can carry, or moves them part of the way there.
     Reweigh,
-    /// The weights before the decision `of` come back, since it has made things worse.
+    /// Restores the weights before the decision `of`, since it has made things worse.
     Undo {
         /// Its number.
         of: u32,
     },
-    /// A server gets nothing more: too many of its requests failed.
+    /// A server gets no more requests: too many of them failed.
     EjectFailing {
         /// Its place in the arrays.
         server: usize,
@@ -133,7 +134,7 @@ pub enum Action {
         /// ... of how many that ended.
         of: u32,
     },
-    /// A server gets nothing more: it does not answer.
+    /// A server gets no more requests: it does not answer.
     EjectHanging {
         /// Its place in the arrays.
         server: usize,
@@ -142,12 +143,12 @@ pub enum Action {
         /// How long it has answered none.
         silent: Duration,
     },
-    /// An ejected server gets a few requests, so that it can show whether it is well again.
+    /// An ejected server gets a few requests, so that it can show whether it has recovered.
     Try {
         /// Its place in the arrays.
         server: usize,
     },
-    /// A server that was tried gets nothing more until it is known how it has done, since measurements come late.
+    /// A server that was tried gets no more requests until it is known how it has done, since measurements come late.
     Pause {
         /// Its place in the arrays.
         server: usize,
@@ -163,28 +164,28 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Inputs<const N: usize> {
-    /// When.
+    /// When it was made.
     pub at: Instant,
-    /// For how many seconds the observations were made.
+    /// How many seconds the observations cover.
     pub seconds: f64,
-    /// What was seen.
+    /// What was observed.
     pub seen: [Observation; N],
-    /// What was thought of the servers, with that and with what they have reported.
+    /// The estimates of the servers, which include these observations and the loads that servers have reported.
     pub estimates: [Estimate; N],
-    /// The load that each has reported, and what came of it.
+    /// The load that each server has reported, and its effect on the estimate.
     pub reported: [Option<Reported>; N],
     pub(super) standing: [Standing; N],
     /// The weights before.
     pub weights: [u16; N],
     /// How much of what the model says comes true.
     pub trust: f64,
-    /// What was noticed of a server, if that is why.
+    /// The action about one server that caused the decision, if any.
     pub trigger: Option<Action>,
     /// When weights were last changed.
     pub since: Option<Instant>,
-    /// Seconds that they rest after that.
+    /// For how many seconds they are left alone after that.
     pub dwell: f64,
-    /// What has become of the change before, if that was judged now.
+    /// The outcome of the previous change, if it was judged now.
     pub judged: Option<Outcome<N>>,
 }
 
@@ -206,7 +207,7 @@ fn mean<const N: usize>(seen: &[Observation; N]) -> f64 {
     if answered > 0.0 { waited / answered } else { 0.0 }
 }
 
-/// What has become of a change of weights.
+/// The outcome of a change of weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Outcome<const N: usize> {
@@ -225,7 +226,8 @@ pub struct Outcome<const N: usize> {
 }
 
 impl<const N: usize> Outcome<N> {
-    /// How much of the promise came true: 1 if all did, less than nothing if it became worse. `None` if that cannot be said.
+    /// How much of the promise came true: 1 if all did, negative if things became worse. `None` if it cannot be
+    /// determined.
     #[must_use]
     pub fn realised_share(&self) -> Option<f64> {
         let [before, after] = self.response;
@@ -233,7 +235,7 @@ impl<const N: usize> Outcome<N> {
         known.then(|| (1.0 - after / before) / (1.0 - self.promised))
     }
 
-    /// Whether it has become worse, beyond doubt.
+    /// Whether things have become worse by more than the doubt.
     #[must_use]
     pub fn is_worse(&self) -> bool {
         let [before, after] = self.response;
@@ -248,16 +250,16 @@ impl<const N: usize> Outcome<N> {
 pub struct Decision<const N: usize> {
     /// Counts decisions, from one on.
     pub number: u32,
-    /// By what it was made.
+    /// The settings that it was made with.
     pub settings: Settings,
     /// What it was made from.
     pub inputs: Inputs<N>,
-    /// What is done.
+    /// What the monitor does.
     pub action: Action,
     /// The weights that the rule should have from now on.
     pub weights: [u16; N],
     pub(super) promise: Promise,
-    /// What has become of it, once that is known.
+    /// Its outcome, once that is known.
     pub outcome: Option<Outcome<N>>,
 }
 
@@ -265,13 +267,13 @@ pub struct Decision<const N: usize> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Promise {
-    /// The mean response time as the model has it, before and after, in seconds.
+    /// The mean response time that the model predicts, before and after, in seconds.
     pub(super) response: [f64; 2],
-    /// The best that could be had, with any shares.
+    /// The lowest mean response time that any shares could give, in seconds.
     pub(super) best: f64,
     /// Seconds of waiting saved over the horizon.
     pub(super) gain: f64,
-    /// What that had to exceed.
+    /// What the gain had to exceed.
     pub(super) threshold: f64,
 }
 
@@ -286,8 +288,8 @@ impl<const N: usize> Decision<N> {
         self.promise.gain
     }
 
-    /// The mean response time in seconds that the model expects before and after the change; zeros if it is no change that the
-    /// model has proposed.
+    /// The mean response time in seconds that the model expects before and after the change; zeros if the model has not
+    /// proposed the change.
     #[must_use]
     pub const fn predicted(&self) -> [f64; 2] {
         self.promise.response
@@ -305,7 +307,7 @@ impl<const N: usize> Decision<N> {
         decide(&self.inputs, &self.settings) == Some((self.action, self.weights, self.promise))
     }
 
-    /// Compares with what was seen for so many seconds afterwards.
+    /// The outcome, by comparison with what was observed in the `seconds` afterwards.
     pub(super) fn outcome(&self, after: &[Observation; N], seconds: f64, alone: bool) -> Outcome<N> {
         let answered: f64 = after.iter().map(|seen| f64::from(seen.answered)).sum();
         let (rate, before) = (answered / seconds.max(1e-6), self.inputs.rate());
@@ -323,9 +325,9 @@ impl<const N: usize> Decision<N> {
 
 /// Estimates are smoothed with 0.7 and 0.3, which averages over so many intervals: (1 + 0.7) / (1 - 0.7).
 const MEMORY: f64 = 5.67;
-/// The most of all capacities that the model is asked about.
+/// The highest load that the model is asked about, as a share of all capacities.
 const MOST: f64 = 0.95;
-/// Before the dwell time is over a gain must be so many times as large.
+/// Before the dwell time is over, a gain must be this many times as large.
 const URGENT: f64 = 2.0;
 /// Weights are at most this.
 const LARGEST: f64 = 20_000.0;
@@ -334,7 +336,7 @@ const LARGEST: f64 = 20_000.0;
 pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) -> Option<(Action, [u16; N], Promise)> {
     let wanted = wanted(inputs);
     if let Some(action) = inputs.trigger {
-        // If none is left, each keeps what it has.
+        // If no server is left, each keeps its weight.
         let weights = if wanted.iter().any(|weight| *weight > 0.0) { whole(&wanted) } else { inputs.weights };
         return (weights != inputs.weights).then_some((action, weights, Promise::NONE));
     }
@@ -361,7 +363,7 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
             (Some(Standing::In), Some(estimate)) => estimate.carries(),
             _ => Carries { capacity: 0.0, floor: 0.0 },
         });
-    // While queues are worked off more is served than came, and more than the model can carry.
+    // While queues drain, more requests are served than arrive, and more than the model can carry.
     let rate = inputs.rate().min(MOST * carries.iter().map(|carries| carries.capacity).sum::<f64>());
     let mut rates = [0.0; N];
     let best = optimum(&carries, rate, &mut rates);
@@ -388,8 +390,8 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
     ))
 }
 
-/// The weights that the servers should have, not rounded: what they can carry. One of which nothing is known keeps what it
-/// has, as a share of the others.
+/// The weights that the servers should have, not rounded: what they can carry. A server of which nothing is known keeps
+/// its weight in relation to the others.
 fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     let each = || inputs.estimates.iter().zip(&inputs.weights).zip(&inputs.standing);
     let known = || {
@@ -400,7 +402,7 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     let capacity: f64 = known().map(|((estimate, _), _)| estimate.capacity).sum();
     let weight: f64 = known().map(|((_, weight), _)| f64::from(*weight)).sum();
     let scale = if capacity > 0.0 && weight > 0.0 { capacity / weight } else { 1.0 };
-    // Requests that each of the others has, so that one that is tried gets one or two.
+    // How many requests wait at each of the other servers, so that one that is tried gets one or two.
     let (waiting, others) = each()
         .zip(&inputs.seen)
         .filter(|((_, standing), _)| matches!(standing, Standing::In))
@@ -421,7 +423,7 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     wanted
 }
 
-/// Of which the sum is one.
+/// Scales weights so that their sum is one.
 pub(super) fn shares<const N: usize>(weights: &[f64; N]) -> [f64; N] {
     let sum: f64 = weights.iter().sum();
     weights.map(|weight| if sum > 0.0 { weight / sum } else { 0.0 })
@@ -432,7 +434,7 @@ fn distance<const N: usize>(one: &[f64; N], other: &[f64; N]) -> f64 {
     one.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
 }
 
-/// In whole numbers, the largest being the largest there is.
+/// The weights as whole numbers, of which the largest is [`LARGEST`].
 fn whole<const N: usize>(weights: &[f64; N]) -> [u16; N] {
     let largest = weights.iter().copied().fold(0.0, f64::max).max(1e-9);
     weights.map(|weight| if weight > 0.0 { ((weight / largest * LARGEST) as u16).max(1) } else { 0 })

@@ -1,5 +1,5 @@
-//! The processing load that servers report themselves: what is believed of it, and how far it corrects what response times
-//! say.
+//! The processing load that servers report themselves: which reports are believed, and how far they correct what
+//! response times say.
 
 use core::time::Duration;
 
@@ -24,7 +24,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// A load between 0 (idle) and 1 (it can do no more) that was asked for at this time. `None` if it is no such number.
+    /// A load between 0 (idle) and 1 (it can do no more) that was asked for at this time. `None` if the number is not
+    /// in this range.
     #[must_use]
     pub fn new(share: f64, at: Instant) -> Option<Self> {
         (0.0..=1.0).contains(&share).then_some(Self { share, at })
@@ -50,9 +51,9 @@ impl Load {
 pub enum LoadKind {
     /// The load itself.
     Gauge,
-    /// It counts what is done; its rate is the load.
+    /// A counter of what is done; its rate is the load.
     Busy,
-    /// It counts idle time; what its rate leaves over is the load.
+    /// A counter of idle time; full load less its rate is the load.
     Idle,
 }
 
@@ -64,7 +65,7 @@ pub struct LoadSample {
     pub at: Instant,
     /// The sum of the values.
     pub value: f64,
-    /// How many series were added up, as one for each processor.
+    /// How many series were added up, such as one for each processor.
     pub series: u32,
     /// The server's own time of the values in milliseconds, if the report has one. Only its differences count.
     pub stamp: Option<i64>,
@@ -75,7 +76,7 @@ pub struct LoadSample {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum LoadDistrust {
-    /// It is no finite number.
+    /// It is not a finite number.
     NotFinite,
     /// It is below zero.
     Negative,
@@ -90,7 +91,7 @@ pub enum LoadDistrust {
 }
 
 impl LoadDistrust {
-    /// Each of them.
+    /// Every reason.
     pub const ALL: [Self; 6] =
         [Self::NotFinite, Self::Negative, Self::AboveFull, Self::TooFast, Self::Backwards, Self::TimeBackwards];
 
@@ -118,12 +119,13 @@ impl core::error::Error for LoadDistrust {}
 
 /// A gauge may be above full load by so much: values are rounded.
 const ROUNDED: f64 = 1.01;
-/// A counter may be so much too fast: when exactly it was read is not known.
+/// A counter may be so much too fast: it is not known exactly when it was read.
 const JITTER: f64 = 1.25;
-/// Of two values of a counter that are further apart nothing is learnt: a mean over so long says nothing about now.
+/// Two values of a counter that are further apart are not used: a mean over so long a time says nothing about the
+/// present.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The last report of one server. What comes is compared with it.
+/// The last report of one server. The next one is compared with it.
 ///
 /// ```
 /// use byway::Instant;
@@ -146,18 +148,19 @@ pub struct LoadReading {
 }
 
 impl LoadReading {
-    /// Reads values of this kind, of which each series is `full` under full load, or grows by `full` a second. `None` if
-    /// that is no finite number above zero.
+    /// Reads values of this kind, of which each series is `full` under full load, or grows by `full` a second. `None`
+    /// if `full` is not a finite number above zero.
     #[must_use]
     pub fn new(kind: LoadKind, full: f64) -> Option<Self> {
         (full.is_finite() && full > 0.0).then_some(Self { kind, full, last: None })
     }
 
-    /// Takes a report, and returns the load that it shows; `None` if it shows none: the first one of a counter, one with
-    /// other series than the last, or one whose time has not gone on.
+    /// Takes a report, and returns the load that it shows; `None` if it shows none: it is the first one of a counter,
+    /// has other series than the last, or its time has not advanced.
     ///
     /// # Errors
-    /// [`LoadDistrust`] if that cannot be. A counter that has run backwards is believed again from its next report on.
+    /// [`LoadDistrust`] if the report cannot be true. A counter that has run backwards is believed again from its next
+    /// report on.
     pub fn take(&mut self, sample: &LoadSample) -> Result<Option<Load>, LoadDistrust> {
         if !sample.value.is_finite() {
             return Err(LoadDistrust::NotFinite);
@@ -212,7 +215,7 @@ impl LoadReading {
     }
 }
 
-/// What a server's report has told, with what was served meanwhile.
+/// What a server has reported, together with what it has served in that time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Reported {
@@ -220,10 +223,10 @@ pub struct Reported {
     pub share: f64,
     /// How old it is.
     pub age: Duration,
-    /// Requests a second that the server could serve by that: those that it has served, divided by the load, smoothed. Zero
-    /// if it has served too few to say so.
+    /// Requests a second that the server could serve according to its report: those that it has served, divided by the
+    /// load, smoothed. Zero if it has served too few to tell.
     pub capacity: f64,
-    /// By how much what response times say of its capacity was multiplied.
+    /// The factor by which the capacity estimated from response times was multiplied.
     pub correction: f64,
 }
 
@@ -237,11 +240,11 @@ pub(super) struct Reports {
     since: Instant,
 }
 
-/// A lower load than this is taken for this.
+/// Lower loads than this count as this.
 const LEAST: f64 = 0.05;
 /// How much a fresh report counts beside response times: half.
 const WEIGHT: f64 = 0.5;
-/// The most by which reports raise what is thought of a server; they lower it by as much.
+/// The largest factor by which reports raise an estimated capacity; they lower it by the same factor at most.
 const MOST: f64 = 1.25;
 
 impl Reports {
@@ -251,8 +254,8 @@ impl Reports {
         self.served = self.served.saturating_add(seen.answered);
     }
 
-    /// Takes a load; what was served has been counted until `counted`.
-    /// After a gap longer than `oldest` it says nothing about the rate of the time before.
+    /// Takes a load; the requests served have been counted until `counted`. After a gap longer than `oldest`, a load
+    /// says nothing about the rate before it. False if it is not newer than the last one.
     pub(super) fn take(&mut self, load: Load, counted: Instant, oldest: Duration) -> bool {
         if self.last.is_some_and(|last| load.at <= last.at) {
             return false;
@@ -260,7 +263,7 @@ impl Reports {
         let seconds = counted.duration_since(self.since).as_secs_f64();
         let goes_on = self.last.is_some_and(|last| load.at.duration_since(last.at) <= oldest);
         if !goes_on || self.since == Instant::ZERO {
-            // How much was served in the time that it is about is not known.
+            // It is not known how much was served in the time that the load covers.
             self.capacity = 0.0;
         } else if self.served >= FEW && seconds > 0.0 {
             let new = f64::from(self.served) / seconds / load.share.max(LEAST);
@@ -281,9 +284,9 @@ fn weight(load: &Load, now: Instant, oldest: Duration) -> (Duration, f64) {
     (age, WEIGHT * fresh.clamp(0.0, 1.0))
 }
 
-/// Corrects what is thought of servers by their reports, in relation to one another: what all reports have in common, as a
-/// unit that was chosen badly or a resource that no report is about, cancels out. One report alone changes nothing, and a
-/// server without one is left as it is. Returns what was used.
+/// Corrects the estimates of servers by their reports, relative to one another: what all reports have in common, such
+/// as a badly chosen unit or a resource that no report covers, cancels out. One report alone changes nothing, and the
+/// estimate of a server without a report stays as it is. Returns what was used.
 pub(super) fn correct<const N: usize>(
     estimates: &mut [Estimate; N],
     reports: &[Reports; N],
@@ -310,7 +313,7 @@ pub(super) fn correct<const N: usize>(
     let Some(ratios) = ratios.get_mut(..count).filter(|ratios| ratios.len() > 1) else { return used };
     ratios.sort_unstable_by(f64::total_cmp);
     let middle = |place: usize| ratios.get(place).copied().unwrap_or(0.0);
-    // The median, which one lie among three or more moves little. Of two it is the mean.
+    // The median, which one false report among three or more moves little. Of two it is the mean.
     let median = (middle((count - 1) / 2) + middle(count / 2)) / 2.0;
     for ((used, report), estimate) in used.iter_mut().zip(reports).zip(estimates) {
         let (Some(used), Some(load)) = (used, report.last) else { continue };

@@ -59,25 +59,25 @@ pub const KEPT: usize = 32;
 pub struct Monitor<const N: usize> {
     settings: Settings,
     standing: [Standing; N],
-    /// As response times have it, without what servers report.
+    /// From response times alone, without what servers report.
     estimates: [Estimate; N],
     reports: [Reports; N],
     weights: [u16; N],
-    /// Weights are weighed again at this time at the earliest.
+    /// The earliest time at which weights are reconsidered.
     due: Instant,
     last: Instant,
     /// Seconds between two changes of weights; longer after one that has made things worse.
     dwell: f64,
     /// How much of the model's predictions comes true, by past outcomes.
     trust: f64,
-    /// Since the last time that weights were weighed.
+    /// What was observed since weights were last reconsidered.
     window: [Observation; N],
     began: Instant,
     /// Whether the weights were changed by another program since the last change.
     disturbed: bool,
-    /// Since when weights have been changed without anything measured under them; nothing once something was.
+    /// When the present weights were set, if nothing that was measured under them has arrived yet; otherwise `None`.
     unseen: Option<Instant>,
-    /// When something that was measured under the present weights came first, if that was late.
+    /// When the first measurement under the present weights arrived, if that was late.
     seen_since: Instant,
     number: u32,
     decisions: Deque<Decision<N>, KEPT>,
@@ -121,13 +121,13 @@ impl<const N: usize> Monitor<N> {
         self.weights
     }
 
-    /// What is thought of each server, with what servers have reported by the time of the last observation.
+    /// The estimate of each server, including what servers had reported by the time of the last observation.
     #[must_use]
     pub fn estimates(&self) -> [Estimate; N] {
         self.corrected().0
     }
 
-    /// What the reports of servers have told that still count, and what came of it.
+    /// The reported loads that still count, and their effect on the estimates.
     #[must_use]
     pub fn reported(&self) -> [Option<Reported>; N] {
         self.corrected().1
@@ -139,9 +139,10 @@ impl<const N: usize> Monitor<N> {
         (estimates, reported)
     }
 
-    /// Takes the load that a server has reported itself, which corrects what its response times say of its capacity: in
-    /// relation to the other servers that report one, the less the older it is, and by a quarter at most. None is needed, and
-    /// none ejects a server. Returns whether it was taken: not if there is no such server, or if it is not newer than the last.
+    /// Takes the load that a server has reported itself, which corrects the capacity estimated from its response times:
+    /// in relation to the other servers that report one, the less the older it is, and by a quarter at most. Loads are
+    /// optional, and never eject a server. Returns false if there is no such server, or if the load is not newer than
+    /// the last one.
     pub fn report_load(&mut self, server: usize, load: Load) -> bool {
         self.reports.get_mut(server).is_some_and(|reports| reports.take(load, self.last, self.settings.oldest_load))
     }
@@ -152,14 +153,14 @@ impl<const N: usize> Monitor<N> {
         self.standing.map(|standing| matches!(standing, Standing::Out { .. } | Standing::Trial { .. }))
     }
 
-    /// Decides by other settings from now on.
+    /// Changes the settings from now on.
     pub fn configure(&mut self, settings: Settings) {
         self.settings = settings;
         self.dwell = settings.dwell.as_secs_f64();
     }
 
-    /// Says that the rule has these weights now, because somebody else has set them: an operator, or a rule that stands
-    /// above the model. What has become of the last change cannot be said any more then.
+    /// Says that the rule has these weights now, because they were set from outside: by an operator, or by a rule that
+    /// overrides the model. Then the outcome of the last change can no longer be determined.
     pub fn adopt(&mut self, weights: [u16; N]) {
         if weights != self.weights {
             self.weights = weights;
@@ -168,9 +169,9 @@ impl<const N: usize> Monitor<N> {
         }
     }
 
-    /// Takes a server out of what is decided about, or back in: one that is being maintained, or that a rule or an operator
-    /// has forbidden. It gets no weight while it is out, and comes back as one that was ejected does, with a small one.
-    /// Returns whether that is new.
+    /// Excludes a server from decisions, or includes it again: one that is being maintained, or that a rule or an
+    /// operator has forbidden. It gets no weight while it is excluded, and comes back with a small one, as an ejected
+    /// server does. Returns whether anything has changed.
     pub fn exclude(&mut self, server: usize, excluded: bool) -> bool {
         let (Some(standing), Some(estimate)) = (self.standing.get_mut(server), self.estimates.get_mut(server)) else {
             return false;
@@ -192,7 +193,7 @@ impl<const N: usize> Monitor<N> {
         self.trust
     }
 
-    /// The decisions that are kept, the newest first. That of the last change of weights has no outcome until the dwell time
+    /// The decisions that are kept, the newest first. The last change of weights has no outcome until the dwell time
     /// has passed.
     pub fn decisions(&self) -> impl Iterator<Item = &Decision<N>> {
         self.decisions.iter().rev()
@@ -201,22 +202,23 @@ impl<const N: usize> Monitor<N> {
     /// Takes in what was counted since the last call, one observation for each server, and returns a decision if there is
     /// something to change. A call that is not later than the one before changes nothing.
     ///
-    /// Servers that fail are ejected at once, whatever the interval. Weights are weighed once in an interval.
+    /// Servers that fail are ejected at once, whatever the interval. Weights are reconsidered once in an interval.
     pub fn observe(&mut self, now: Instant, seen: &[Observation; N]) -> Option<&Decision<N>> {
         self.observe_late(now, seen, true)
     }
 
-    /// The same, for measurements that may arrive late: `is_current` says whether they were made while the rule had the
-    /// present [`weights`](Self::weights), as reports that name their weights tell without comparing clocks. Until they were,
-    /// no other weights are tried, a server on trial gets a few requests and then nothing more, and outcomes are awaited, for
-    /// [`longest_delay`](Settings::longest_delay) at most. Ejection does not wait.
+    /// Like [`observe`](Self::observe), for measurements that may arrive late: `is_current` says whether they were made
+    /// while the rule had the present [`weights`](Self::weights), which reports that name their weights show without
+    /// comparing clocks. Until such measurements arrive, no other weights are tried, a server on trial gets a few
+    /// requests and then nothing more, and outcomes are awaited, for [`longest_delay`](Settings::longest_delay) at
+    /// most. Ejection does not wait.
     pub fn observe_late(&mut self, now: Instant, seen: &[Observation; N], is_current: bool) -> Option<&Decision<N>> {
         let passed = now.duration_since(self.last).as_secs_f64();
         if passed <= 0.0 {
             return None;
         }
         if self.last == Instant::ZERO {
-            // How long the first one took is not known.
+            // It is not known how much time the first observation covers.
             (self.last, self.began, self.due) = (now, now, now + self.settings.interval);
             return None;
         }
@@ -228,8 +230,7 @@ impl<const N: usize> Monitor<N> {
         let was_late = self.unseen.is_some_and(|since| now.duration_since(since) > self.settings.longest_delay);
         let is_current = is_current || was_late || self.unseen.is_none();
         if is_current && self.unseen.take().is_some_and(|since| since != before) {
-            // What was seen until now says nothing about the present weights.
-            // What waits is a state of now.
+            // What was counted until now says nothing about the present weights. Requests that wait now still count.
             (self.seen_since, self.window, self.began, self.due) =
                 (now, seen.map(|seen| seen.state()), now, now + self.settings.interval);
         }
@@ -297,12 +298,12 @@ impl<const N: usize> Monitor<N> {
         self.decisions.back()
     }
 
-    /// The last decision that changed weights because the model said so.
+    /// The last decision that set new weights by the model, or undid such a change.
     fn last_change(&self) -> Option<&Decision<N>> {
         self.decisions.iter().rev().find(|decision| matches!(decision.action, Action::Reweigh | Action::Undo { .. }))
     }
 
-    /// What has become of the last change, once its time has come.
+    /// The outcome of the last change, once enough time has passed.
     fn judge_last(&self, now: Instant) -> Option<Outcome<N>> {
         let change = self.last_change().filter(|change| change.outcome.is_none())?;
         // Open connections follow one after the other.
@@ -321,7 +322,7 @@ impl<const N: usize> Monitor<N> {
         }
         let settings = &self.settings;
         if let Some(share) = outcome.realised_share() {
-            // The promise already had the trust of that time in it.
+            // The promise already included the trust at that time.
             self.trust = (self.trust * (0.7 + 0.3 * share.clamp(0.0, 3.0))).clamp(0.2, 4.0);
         }
         self.dwell = if outcome.is_worse() {

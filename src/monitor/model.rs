@@ -1,4 +1,4 @@
-//! What is seen of a server in an interval, and what is thought of it.
+//! What is observed of a server in an interval, and what is estimated of it.
 
 use core::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Observation {
     pub response: Duration,
     /// Requests that ended without a response, connections refused, reset before any data, and SYNs that timed out.
     pub failures: u32,
-    /// Requests that the end of their connection has left without a response, and how long they had waited.
+    /// Requests that had no response when their connection ended.
     pub unanswered: u32,
     /// How long those had waited, added up.
     pub unanswered_waited: Duration,
@@ -28,7 +28,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Nothing.
+    /// Nothing was observed.
     pub const NONE: Self = Self {
         answered: 0,
         response: Duration::ZERO,
@@ -67,26 +67,26 @@ impl Observation {
         (self.waiting, self.waited, self.silent) = (later.waiting, later.waited, later.silent);
     }
 
-    /// What is so at its end, without what happened in it.
+    /// The state at the end of the interval, without what was counted in it.
     pub(super) const fn state(&self) -> Self {
         Self { waiting: self.waiting, waited: self.waited, silent: self.silent, ..Self::NONE }
     }
 
-    /// The mean response time in seconds, counting those that wait as lower bounds: of times that are exponentially
-    /// distributed, all that was waited divided by the number of responses is the best estimate.
+    /// The mean response time in seconds, counting requests that were left unanswered as lower bounds: if times are
+    /// exponentially distributed, the total time waited divided by the number of responses is the best estimate.
     pub(super) fn mean(&self) -> Option<f64> {
         let waited = self.response.as_secs_f64() + self.unanswered_waited.as_secs_f64();
         (self.answered != 0).then(|| waited / f64::from(self.answered))
     }
 }
 
-/// What is thought of a server.
+/// The estimate of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Estimate {
     /// Requests a second that it can serve; zero while nothing is known.
     pub capacity: f64,
-    /// Seconds that a request takes when there is no other.
+    /// Seconds that a request takes when the server has no other.
     pub floor: f64,
     /// The last mean response time in seconds, smoothed; zero while nothing is known.
     pub response: f64,
@@ -94,11 +94,11 @@ pub struct Estimate {
     pub rate: f64,
 }
 
-/// The most by which a capacity is thought to grow in an interval.
+/// The largest factor by which an estimated capacity grows in an interval.
 const GROWTH: f64 = 1.5;
-/// Below this share of what was thought, a capacity has fallen.
+/// A capacity below this share of its estimate has fallen.
 const FALL: f64 = 0.6;
-/// How much a floor is thought to rise in an interval in which nothing came near it.
+/// The factor by which an estimated floor rises in an interval in which no response time came near it.
 const CREEP: f64 = 1.02;
 
 impl Estimate {
@@ -111,7 +111,7 @@ impl Estimate {
         self.capacity > 0.0
     }
 
-    /// Learns from an interval of so many seconds.
+    /// Learns from an interval of `seconds`.
     ///
     /// With a shared processor T = d + 1 / (μ - λ), so μ = λ + 1 / (T - d). Where requests queue for a long time, what is
     /// served is all that can be served. Little's law says how many are there: where far more wait than λ T, the responses
@@ -128,7 +128,7 @@ impl Estimate {
         self.floor = if self.floor == 0.0 { mean } else { (self.floor * CREEP).min(mean) };
         let spare = 1.0 / (time - 0.8 * self.floor).max(0.1 * time).max(1e-6);
         let capacity = rate + spare;
-        // What falls far is believed at once, what rises only step by step.
+        // A large fall is believed at once, a rise only step by step.
         let new = if capacity < FALL * self.capacity { 0.7 } else { 0.3 };
         self.capacity = if self.is_known() {
             ((1.0 - new) * self.capacity + new * capacity).min(self.capacity * GROWTH)
@@ -139,7 +139,7 @@ impl Estimate {
         self.rate = rate;
     }
 
-    /// It comes back, and is taken for weak until it has shown what it can do.
+    /// Lowers the capacity of a server that comes back, until it has shown what it can do.
     pub(super) fn ramp(&mut self) {
         self.capacity *= 0.6;
     }
@@ -149,5 +149,5 @@ impl Estimate {
     }
 }
 
-/// Of fewer responses in an interval nothing is learnt, and of fewer requests that wait neither.
+/// Nothing is learnt from fewer responses in an interval, or from fewer requests that wait.
 pub(super) const FEW: u32 = 5;

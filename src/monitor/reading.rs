@@ -16,9 +16,9 @@ pub enum Distrust {
     Repeated,
     /// The translator's time is behind that of the last report: it was restarted, or its clock runs backwards.
     Restarted,
-    /// It has counted since a time that is still to come.
+    /// It says that it has counted since a time in the future.
     Future,
-    /// Its counters were started again, since a time that lies before the last report.
+    /// Its counters were started again at a time before the last report.
     Overlaps,
     /// A counter is lower than in the last report.
     Backwards,
@@ -29,7 +29,7 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    /// Each of them, in the order of their numbers.
+    /// Every reason, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::Repeated,
         Self::Restarted,
@@ -65,12 +65,13 @@ impl core::error::Error for Distrust {}
 
 /// More events in a second than this are not believed.
 const MOST_PER_SECOND: f64 = 10_000_000.0;
-/// The longest that a response time in the last bucket, which has no end, is thought to be.
+/// The longest response time that is assumed in the last bucket, which has no upper bound.
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// How much times may differ because they are rounded, or were read one after the other.
 const SLACK: u64 = 1_000_000;
 
-/// The last report about one server of one rule by one translator: an entry of its list. What comes is compared with it.
+/// The last report about one server of one rule by one translator: an entry of its list. The next one is compared with
+/// it.
 ///
 /// ```
 /// use byway::monitor::{Distrust, Reading};
@@ -99,7 +100,8 @@ impl Reading {
     /// last one; `None` if there was none, it was about another server, or no time has passed.
     ///
     /// # Errors
-    /// [`Distrust`] if that cannot be. Whatever is returned without an error is bounded by the time that has passed.
+    /// [`Distrust`] if the report cannot be true. Whatever is returned without an error is bounded by the time that has
+    /// passed.
     pub fn take(&mut self, at: Instant, new: &Measurements) -> Result<Option<Observation>, Distrust> {
         let Some((before, last)) = self.last else {
             self.last = Some((at, *new));
@@ -128,13 +130,13 @@ impl Reading {
     }
 }
 
-/// Whether this can have happened in the time.
+/// Whether this can have happened in `time`.
 fn check(seen: &Measurements, time: Duration) -> Result<(), Distrust> {
     let counts = [seen.started, seen.established, seen.unreachable, seen.retransmissions, seen.unanswered.count];
     let handshakes = [seen.server_handshake.count, seen.client_handshake.count];
     let ends = seen.ends.each();
     let all = || counts.iter().chain(&handshakes).chain(&ends).copied().chain(seen.response.buckets().map(|(.., n)| n));
-    // Half of what a counter can count is read as a step backwards.
+    // A difference of more than half of a counter's range is read as a step backwards.
     let backwards = |count: u32| count > u32::MAX / 2;
     let traffic = [seen.to_server.packets, seen.to_server.bytes, seen.to_client.packets, seen.to_client.bytes];
     if all().any(backwards) || traffic.iter().any(|count| *count > u64::MAX / 2) {
@@ -153,7 +155,7 @@ fn check(seen: &Measurements, time: Duration) -> Result<(), Distrust> {
     if (least..=longest).contains(&seen.response.total().as_micros()) { Ok(()) } else { Err(Distrust::Inconsistent) }
 }
 
-/// What was seen, in which nothing has waited for longer than the server was counted.
+/// What was observed, with waiting times limited to the time since the server's counters were started.
 fn bounded(seen: &Measurements, at: Instant) -> Observation {
     let age = at.as_micros().saturating_sub(seen.since.as_micros()).saturating_add(SLACK);
     let waited = |total: &Total| Total {
@@ -175,8 +177,8 @@ fn bounded(seen: &Measurements, at: Instant) -> Observation {
 }
 
 impl Observation {
-    /// Adds what was counted of the same server in the same interval elsewhere: in the group of another rule, or by another
-    /// translator. The server is as silent as where it has answered last.
+    /// Adds what was counted of the same server in the same interval elsewhere: in the group of another rule, or by
+    /// another translator. The server is as silent as at the place where it has answered last.
     pub fn merge(&mut self, other: &Self) {
         self.silent = match (self.waiting, other.waiting) {
             (0, _) => other.silent,

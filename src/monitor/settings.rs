@@ -1,25 +1,26 @@
-//! By what a monitor decides, and what holds without a word about it.
+//! The settings of a monitor, and their defaults.
 
 use core::time::Duration;
 
-/// By what a monitor decides.
+/// The settings of a monitor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Settings {
-    /// How often weights are weighed: 1 s. Failures are looked for with each observation.
+    /// How often weights are reconsidered: 1 s. Failures are looked for in each observation.
     pub interval: Duration,
     /// Over how long a change is expected to pay: 10 s.
     pub horizon: Duration,
-    /// How long weights rest after a change, unless the gain is twice what it must be: 3 s. Doubled after each change that has made things worse.
+    /// How long weights are left alone after a change, unless the gain is twice what it must be: 3 s. Doubled after
+    /// each change that has made things worse.
     pub dwell: Duration,
-    /// The longest that dwell time becomes: 60 s.
+    /// The longest dwell time: 60 s.
     pub longest_dwell: Duration,
     /// What a change costs, in seconds of waiting: 0.1.
     pub cost: f64,
-    /// The most of all shares that is moved at once, 0.2; and the least that is worth it, 0.03. Ejection is exempt.
+    /// The largest part of all shares that is moved at once: 0.2. Ejection is exempt.
     pub most_moved: f64,
-    /// See `most_moved`.
+    /// The smallest part of all shares that is worth moving: 0.03. Ejection is exempt.
     pub least_moved: f64,
     /// A server is ejected when more than this share of its requests fails, 0.25, ...
     pub failing: f64,
@@ -34,14 +35,14 @@ pub struct Settings {
     pub oldest_load: Duration,
     /// Measurements that are late are waited for after a change, but no longer than this: 15 s.
     pub longest_delay: Duration,
-    /// Whether connections stay open for many requests, and follow the weights ([`HandOver`](crate::Redivert::HandOver) to the same
-    /// server): then requests go where connections are, in proportion to the weights, however many wait there. False: each
-    /// request is a connection, which goes to the server with the fewest.
+    /// Whether connections stay open for many requests, and follow the weights ([`HandOver`](crate::Redivert::HandOver)
+    /// to the same server): then requests go where the connections are, in proportion to the weights, however many
+    /// requests wait there. False: each request is a connection, which goes to the server with the fewest.
     pub holds_connections: bool,
 }
 
 impl Settings {
-    /// The settings named above.
+    /// The defaults named above.
     pub const DEFAULT: Self = Self {
         interval: Duration::from_secs(1),
         horizon: Duration::from_secs(10),

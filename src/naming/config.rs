@@ -47,16 +47,16 @@ impl NamesConfig {
         self
     }
 
-    /// The secret of the cookies, where several servers behind one address share it (RFC 9018, section 5). The zero of
-    /// their [`Instant`](crate::Instant) must then be the beginning of 1970.
+    /// The secret of the cookies, where several servers behind one address share it (RFC 9018, section 5). Their
+    /// [`Instant::ZERO`](crate::Instant::ZERO) must then be the start of 1970.
     #[must_use]
     pub const fn cookie_secret(mut self, secret: [u8; 16]) -> Self {
         self.cookie_secret = Some(secret);
         self
     }
 
-    /// Whether answers say that recursion is available, as those of the server behind do: true unless set, since it is
-    /// usually a resolver.
+    /// Whether answers say that recursion is available, as those of the DNS server behind this one do: true unless set,
+    /// since it is usually a resolver.
     #[must_use]
     pub const fn recursion_available(mut self, available: bool) -> Self {
         self.recursion = available;
@@ -72,7 +72,7 @@ impl NamesConfig {
     }
 
     /// How many answers per second clients of the same 24 bits get over UDP without a valid cookie, on average and in a
-    /// burst; [`NamesConfig::DEFAULT_RATE`] unless set, zero for any number. Above it every second query gets a short
+    /// burst; [`NamesConfig::DEFAULT_RATE`] unless set; zero means no limit. Above it every second query gets a short
     /// answer that makes a real client come back over TCP or with its cookie, and the others get none, so that a forged
     /// source is not flooded.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Server cookies (RFC 7873) in the form that servers of different makers share (RFC 9018, section 4).
+//! Server cookies (RFC 7873) in the form that servers of different vendors share (RFC 9018, section 4).
 
 use core::net::Ipv4Addr;
 
@@ -10,7 +10,8 @@ pub(super) const COOKIE: usize = 16;
 /// The only version (RFC 9018, section 4.1), and three reserved bytes.
 const VERSION: [u8; 4] = [1, 0, 0, 0];
 
-/// A cookie of the future, or one that is older than an hour, is not valid (RFC 9018, section 4.3), in seconds.
+/// A cookie from more than five minutes in the future, or older than an hour, is not valid (RFC 9018, section 4.3). In
+/// seconds.
 const FUTURE: i32 = 5 * 60;
 const OLD: i32 = 60 * 60;
 
@@ -29,7 +30,7 @@ pub(super) fn create(secret: (u64, u64), client: Ipv4Addr, cookie: [u8; 8], seco
     server
 }
 
-/// Whether this server cookie was given to this client, not long ago.
+/// Whether this server cookie was given to this client and has not expired.
 pub(super) fn is_valid(secret: (u64, u64), client: Ipv4Addr, cookie: [u8; 8], server: &[u8], seconds: u32) -> bool {
     let Some((&[_, _, _, _, a, b, c, d], _)) = server.split_first_chunk::<8>() else {
         return false;

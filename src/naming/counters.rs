@@ -52,9 +52,9 @@ outcomes! {
     Questions = "questions",
     /// FORMERR: a query with answers in it.
     Answers = "answers",
-    /// FORMERR: a record behind the question ends behind the message, or has an impossible name.
+    /// FORMERR: a record after the question extends beyond the message, or has an impossible name.
     Record = "record",
-    /// FORMERR: bytes behind the last record.
+    /// FORMERR: bytes after the last record.
     Trailing = "trailing",
     /// FORMERR: two OPT records, one that is not the root's, or broken options (RFC 6891, section 6.1.1).
     Edns = "edns",
@@ -70,7 +70,7 @@ outcomes! {
     Refused = "refused",
     /// Answered with TC, because the client can take no more (RFC 2181, section 9).
     Truncated = "truncated",
-    /// Over the rate limit: answered with TC, so that a client who exists asks again over TCP.
+    /// Over the rate limit: answered with TC, so that a real client asks again over TCP.
     LimitedTruncated = "limited_truncated",
     /// Over the rate limit: answered with BADCOOKIE and a cookie (RFC 7873, section 5.2.3).
     LimitedCookie = "limited_cookie",
@@ -100,7 +100,7 @@ pub struct NameCounters {
 impl NameCounters {
     pub(super) const ZERO: Self = Self { counts: [0; Outcome::COUNT], proven: 0 };
 
-    /// How many queries this became of.
+    /// How many queries had this outcome.
     #[must_use]
     pub fn of(&self, outcome: Outcome) -> u64 {
         self.counts.get(outcome as usize).copied().unwrap_or(0)

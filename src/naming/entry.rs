@@ -10,7 +10,7 @@ use crate::endpoint::Prefix;
 /// How many addresses one entry can have.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// How many entries can have the same pattern, each for another client prefix. It bounds what a query costs.
+/// How many entries can have the same pattern, each for a different client prefix. It bounds what a query costs.
 pub const MAX_CLIENT_PREFIXES: usize = 16;
 
 /// The longest time to live in seconds (RFC 2181, section 8).
@@ -30,7 +30,7 @@ pub struct WeightedAddress {
 /// An entry: a pattern of names, and the address that clients get for them.
 ///
 /// A client always gets one address, and the same one as long as the entry has it (weighted rendezvous hashing of the
-/// client's address). So what an answer reveals is what this client may know.
+/// client's address). So an answer reveals only what this client may know.
 ///
 /// ```
 /// use byway::naming::{NameEntry, WeightedAddress};
@@ -56,8 +56,8 @@ pub struct NameEntry<'a> {
 }
 
 impl<'a> NameEntry<'a> {
-    /// The time to live of an answer in seconds, unless it is set. Short, since an entry that no rule stands behind
-    /// reaches a client only when its cached answer has expired.
+    /// The time to live of an answer in seconds, unless it is set. Short, since a change of an entry that is not tied
+    /// to a rule reaches a client only when its cached answer has expired.
     pub const DEFAULT_TTL: u32 = 30;
 
     /// An entry for these names and all clients. It needs an address.

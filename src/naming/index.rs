@@ -1,9 +1,9 @@
-//! Finds the entries of a pattern: a hash table with two choices of a bucket, and a name's hash made label by label.
+//! Finds the entries of a pattern: a hash table with two choices of a bucket, and the hash of a name.
 //!
 //! An index word is an entry's number plus one in its lower 20 bits, and 12 bits of the hash. A bucket is eight words.
-//! With four words for each entry the buckets are a quarter full, of which the emptier of two never overflows in practice
-//! (the fullest of a million has six). Only instructions insert; a query looks at two buckets, and a stranger who does not
-//! know the secret cannot even make it compare a name in vain.
+//! With four words for each entry the buckets are a quarter full, and the emptier of two never overflows in practice
+//! (the fullest of a million has six). Only instructions insert; a query looks at two buckets, and an attacker who does
+//! not know the secret cannot even make it compare a name in vain.
 
 use super::storage::{MAX_NAMES, NONE, NameSlot};
 use crate::table::hash::{Key, Keys, reduce};
@@ -16,7 +16,7 @@ const BLOCK: usize = 16;
 
 /// The hash of the name from `start` to `end`, in any case.
 ///
-/// No name is the beginning of another, so that the zeros that fill its last block up cannot make two of them equal.
+/// No name is a prefix of another, so padding the last block with zeros cannot make two names equal.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(super) fn hash(keys: &Keys, bytes: &[u8], start: usize, end: usize) -> u64 {
@@ -29,10 +29,11 @@ pub(super) fn hash(keys: &Keys, bytes: &[u8], start: usize, end: usize) -> u64 {
     hash
 }
 
-/// The bytes from `at` to `end`, 16 at most, in lower case, the first of them the lowest. Lengths of labels are no letters.
+/// The bytes from `at` to `end`, 16 at most, in lower case, little-endian. Lengths of labels are not letters, so they
+/// do not change.
 #[inline(always)]
 fn block(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
-    // A large processor reads as many before the end, and shifts out what is before the start.
+    // A 64-bit processor reads the 16 bytes before `end`, and shifts out those before `at`.
     #[cfg(target_pointer_width = "64")]
     if let Some(bytes) = bytes.get(..end).and_then(<[u8]>::last_chunk::<BLOCK>) {
         let block = u128::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase())) >> ((at + BLOCK - end) * 8);
@@ -41,7 +42,7 @@ fn block(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
     each_byte(bytes, at, end)
 }
 
-/// The same byte by byte.
+/// Like [`block`], byte by byte.
 #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
 fn each_byte(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
     let mut block = [0; 2];
@@ -53,7 +54,7 @@ fn each_byte(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
     block
 }
 
-/// The hash of a pattern, by that of its name.
+/// The hash of a pattern, made from the hash of its name.
 #[inline]
 pub(super) const fn of_pattern(hash: u64, suffix: bool) -> u64 {
     if suffix { !hash.rotate_left(32) } else { hash }
@@ -99,7 +100,7 @@ impl Candidates {
         self.marks == 0
     }
 
-    /// The entry of the next one. Of an unused word, whose tag is zero, it is [`NONE`].
+    /// The entry in the next candidate word; [`NONE`] for an unused word, whose tag is zero.
     #[inline]
     fn next(&mut self, index: &[u32]) -> Option<u32> {
         let at = self.marks.trailing_zeros() as usize;
@@ -108,7 +109,7 @@ impl Candidates {
         index.get(start + at % BUCKET).map(|word| word & NUMBER)
     }
 
-    /// The entries.
+    /// The numbers of the entries.
     #[inline]
     pub(super) fn numbers(mut self, index: &[u32]) -> impl Iterator<Item = u32> {
         core::iter::from_fn(move || self.next(index))
@@ -143,13 +144,14 @@ pub(super) fn slot(slots: &[NameSlot], number: u32) -> Option<&NameSlot> {
     slots.get((number as usize).wrapping_sub(1))
 }
 
-/// Puts the first entry of a list into the index. Whether there was room.
+/// Puts the first entry of a list into the index. Returns whether there was room.
 pub(super) fn insert(index: &mut [u32], hash: u64, number: u32) -> bool {
     let start = place_for(index, hash, |_| 0).start;
     put(index, start, NONE, tag(hash) | number)
 }
 
-/// Replaces a bucket's word for an entry, or an unused one. Whether there is one.
+/// Replaces the word of the entry `old` in a bucket, or an unused word if `old` is [`NONE`]. Returns whether there was
+/// one.
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn put(index: &mut [u32], start: usize, old: u32, new: u32) -> bool {
     let mut words = index.iter_mut().skip(start).take(BUCKET);
@@ -171,7 +173,7 @@ impl Insertion {
     }
 }
 
-/// The emptier of the two buckets, once each has got so many words more as `more` says.
+/// The emptier of the two buckets, counting as many additional words in each as `more` says.
 #[inline]
 pub(super) fn place_for(index: &[u32], hash: u64, more: impl Fn(usize) -> isize) -> Insertion {
     let [first, second] =

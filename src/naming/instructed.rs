@@ -30,15 +30,16 @@ pub(crate) mod sealed {
         fn counters(&self) -> &NameCounters;
         /// How many entries there are, and how many there is room for.
         fn sizes(&self) -> (usize, usize);
-        /// The entry in a place of the table, counted from zero: none in an unused place, and `None` behind the last.
+        /// The entry in a place of the table, counted from zero: `Some(None)` in an unused place, and `None` after the
+        /// last place.
         fn in_place(&self, place: usize) -> Option<Option<ListedName<'_>>>;
         fn find(&self, pattern: &Pattern, clients: Prefix) -> Option<ListedName<'_>>;
         /// Calls `each` with the entries that are tied to a rule. Looks at all entries if one is tied to any rule.
         fn each_tied(&self, rule: &Match, each: &mut dyn FnMut(ListedName<'_>));
         /// How many entries have this pattern.
         fn count_of(&self, pattern: &Pattern) -> usize;
-        /// Whether there is room for a new entry with this pattern where `others` have it already, after the changes that
-        /// were planned before.
+        /// Plans to insert an entry with this pattern, which `others` entries already have. An error if there is no
+        /// room for it after the changes planned so far.
         fn plan_insert(
             &self,
             room: &mut NameRoom,
@@ -52,7 +53,7 @@ pub(crate) mod sealed {
         fn set(&mut self, entry: &NameEntry<'_>, rule: Option<&Match>) -> Result<Inserted, EntryError>;
         /// Removes an entry, also one that is tied to a rule. Returns whether it was there.
         fn unset(&mut self, pattern: &Pattern, clients: Prefix) -> bool;
-        /// A rule was entered: the entries that wait for it are answered again.
+        /// A rule was inserted: resumes the entries that are tied to it.
         fn resume(&mut self, rule: &Match);
     }
 }
@@ -212,8 +213,8 @@ mod tests {
         format!("n{number}.example").parse().unwrap()
     }
 
-    /// A plan says what then happens, also where the index has few buckets and the table is full: with every secret, so
-    /// that the names fall into other buckets each time.
+    /// A plan predicts what happens, even if the index has few buckets and the table is full: with many secrets, each
+    /// of which puts the names into other buckets.
     #[test]
     fn a_plan_comes_true() {
         let mut refused = 0;

@@ -38,13 +38,13 @@ impl<'a> ListedName<'a> {
         self.slot.addresses()
     }
 
-    /// What the rule matches that it is tied to.
+    /// The match of the rule that it is tied to, if any.
     #[must_use]
     pub fn rule(&self) -> Option<Match> {
         self.slot.rule()
     }
 
-    /// Whether its rule has been removed behind its back, so that its names are not answered; see
+    /// Whether its rule has been removed without it, so that its names are not answered; see
     /// [`Names::check_rules`](super::Names::check_rules).
     #[must_use]
     pub const fn is_suspended(&self) -> bool {

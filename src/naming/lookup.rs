@@ -12,7 +12,7 @@ use crate::table::hash::{Label, reduce};
 use crate::table::rendezvous::Rendezvous;
 
 impl<N: NameStorage> Names<N> {
-    /// Which entries may be those of the name that a message asks for. They are fetched meanwhile.
+    /// The entries that may be for the name that a message asks for. Begins to prefetch them.
     #[inline]
     pub(super) fn candidates(&self, message: &[u8], asked: Asked) -> Candidates {
         let NameView { index, .. } = self.storage.view();
@@ -30,8 +30,8 @@ impl<N: NameStorage> Names<N> {
         !candidates.is_empty() || self.state.suffixes != 0
     }
 
-    /// The entry that applies to this name and this client, and where the name that it is for starts: one of `candidates`, which
-    /// are more specific than any suffix, or the longest suffix.
+    /// The entry that applies to this name and this client: one of `candidates`, which are more specific than any
+    /// suffix, or the longest suffix. Also returns where the entry's own name starts in `name`.
     #[inline]
     pub(super) fn look_up(
         &self,
@@ -49,7 +49,8 @@ impl<N: NameStorage> Names<N> {
         }
     }
 
-    /// The entry of the longest suffix that applies to a name of so many labels and this client, and where the suffix starts.
+    /// The entry of the longest suffix that applies to a name with `labels` labels and to this client, and where the
+    /// suffix starts.
     fn look_up_suffix(&self, name: &[u8], labels: usize, client: Ipv4Addr) -> Option<(&NameSlot, usize)> {
         let NameView { slots, index } = self.storage.view();
         let State { keys, depths, suffixes, .. } = &self.state;
@@ -89,7 +90,7 @@ impl<N: NameStorage> Names<N> {
         true
     }
 
-    /// The address that an entry gives this client, which keeps it while the entry has it.
+    /// The address that an entry gives this client. It stays the same as long as the entry has it.
     pub(super) fn address_for(&self, slot: &NameSlot, client: Ipv4Addr) -> Option<u32> {
         if let Some(address) = slot.only_address() {
             return Some(address);
@@ -107,7 +108,7 @@ impl<N: NameStorage> Names<N> {
     }
 }
 
-/// The first entry of a list whose prefix has this client; the list has the longest first.
+/// The first entry of a list whose prefix contains this client; longer prefixes come first.
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn for_client(slots: &[NameSlot], first: u32, client: Ipv4Addr) -> Option<&NameSlot> {

@@ -22,9 +22,9 @@
 //! - [`Relay`] takes a query for another name, where clients ask this machine and the DNS server is elsewhere.
 //! - [`Names::insert`], [`Names::remove`] and [`Names::entries`] are the instructions.
 //!
-//! A name in the table has an A record and nothing else. AAAA, HTTPS, SVCB and all other types get "no data", so that no
-//! client goes past the entry by another type. Answers are not signed, so a client that validates signed names itself
-//! takes them for forged; see `docs/naming.md`, which says it RFC by RFC.
+//! A name in the table has an A record and nothing else. AAAA, HTTPS, SVCB and all other types get "no data", so that
+//! no client bypasses the entry with another type. Answers are not signed, so a client that validates signed names
+//! itself rejects them as forged; see `docs/naming.md`, which covers this RFC by RFC.
 
 mod config;
 mod cookie;

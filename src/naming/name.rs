@@ -54,7 +54,7 @@ impl Name {
         is_one.then(|| Self::from_wire(bytes))
     }
 
-    /// From the bytes of a name that are known to be one.
+    /// From bytes that are known to be a name.
     pub(super) fn from_wire(bytes: &[u8]) -> Self {
         let mut name = Self { bytes: [0; MAX_NAME], length: bytes.len().min(MAX_NAME) as u8 };
         for (to, from) in name.bytes.iter_mut().zip(bytes) {
@@ -134,7 +134,7 @@ fn parse(text: &str) -> Result<Name, &'static str> {
     if text == "." {
         return Ok(name);
     }
-    // Where the length of the present label goes, and its next byte.
+    // Where the length of the current label goes, and where its next byte goes.
     let (mut start, mut at) = (0, 1);
     let mut bytes = text.bytes();
     loop {
@@ -164,7 +164,7 @@ fn parse(text: &str) -> Result<Name, &'static str> {
                 return Ok(name);
             }
             Some(byte @ 0x21..=0x7e) => byte,
-            Some(_) => return Err("a name without spaces, others than ASCII as \\DDD"),
+            Some(_) => return Err("a name without spaces, with other bytes than ASCII as \\DDD"),
         };
         *name.bytes.get_mut(at).ok_or(TOO_LONG)? = byte.to_ascii_lowercase();
         at += 1;
@@ -223,7 +223,7 @@ impl Pattern {
         &self.name
     }
 
-    /// Whether it is for the names below.
+    /// Whether it is for the names below [`name`](Self::name).
     #[must_use]
     pub const fn is_suffix(&self) -> bool {
         self.suffix

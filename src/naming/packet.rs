@@ -42,14 +42,14 @@ impl Datagram<'_> {
 }
 
 impl<N: NameStorage> Names<N> {
-    /// Answers a query within a packet that a machine forwards, from the IPv4 header on: what UDP carries to port 53 of a
-    /// [server](super::NamesConfig::servers). The answer in `out` goes back to the client, as if from the server that it
-    /// asked: [`MAX_ANSWER_PACKET`] bytes are always enough. Call it before
+    /// Answers a query in a packet that a machine forwards, which starts at its IPv4 header: a UDP datagram to port 53
+    /// of a [server](super::NamesConfig::servers). The answer in `out` goes back to the client, as if from the server
+    /// that it asked: [`MAX_ANSWER_PACKET`] bytes are always enough. Call it before
     /// [`Translator::translate`](crate::Translator::translate).
     ///
-    /// Every other packet gets [`Answered::Pass`], and so do queries in fragments, queries with a wrong checksum, and what
-    /// is not DNS at all. Queries over TCP pass too: divert port 53 of TCP to a socket of the machine and answer there
-    /// ([`answer_stream`](Self::answer_stream)), so that no client learns over TCP what it does not over UDP.
+    /// Every other packet gets [`Answered::Pass`], and so do queries in fragments, queries with a wrong checksum, and
+    /// what is not DNS at all. Queries over TCP pass too: divert port 53 of TCP to a socket of the machine and answer
+    /// there ([`answer_stream`](Self::answer_stream)), so that clients get the same answers over TCP as over UDP.
     ///
     /// ```
     /// # use byway::naming::{Answered, FixedNames, MAX_ANSWER_PACKET, NameEntry, Names, NamesConfig, Pattern};
@@ -71,7 +71,7 @@ impl<N: NameStorage> Names<N> {
     /// ```
     #[inline]
     pub fn intercept(&mut self, now: Instant, packet: &[u8], out: &mut [u8]) -> Answered {
-        // What most packets are not.
+        // Most packets are not UDP.
         let is_udp = packet.get(ipv4::PROTOCOL).is_some_and(|protocol| *protocol == UDP);
         if is_udp && let Some(datagram) = self.datagram(packet) {
             return self.answer_packet(now, &datagram, out);
@@ -79,7 +79,7 @@ impl<N: NameStorage> Names<N> {
         Answered::Pass
     }
 
-    /// The datagram in a packet, if it is for a server whose names these are.
+    /// The datagram in a packet, if it is for port 53 of a server whose queries are intercepted.
     fn datagram<'a>(&self, packet: &'a [u8]) -> Option<Datagram<'a>> {
         let header = Header(packet.first_chunk()?);
         let (length, total) = (header.header_length(), header.total_length());
@@ -106,12 +106,13 @@ impl<N: NameStorage> Names<N> {
         const START: usize = ipv4::HEADER + UDP_HEADER;
         let Datagram { client: Endpoint { address: client, port }, server, .. } = *datagram;
         let query = self.examine(Ipv4Addr::from_bits(client), Transport::Udp, datagram.message);
-        // The checksums are added up while the entry arrives from memory. A damaged query is the receiver's to drop.
+        // Computes the checksums while the entry is fetched from memory. A damaged query passes, and its receiver drops
+        // it.
         if !datagram.is_intact() {
             return Answered::Pass;
         }
         let room = out.get_mut(START..).unwrap_or_default();
-        // What is no query of ours passes, as if nothing had looked at it.
+        // What is not a query passes, as if it had not been examined.
         let answered = match self.respond(now, &query, room) {
             Answered::Answer { length } => length,
             Answered::Drop(Outcome::Response | Outcome::NoHeader) => return Answered::Pass,

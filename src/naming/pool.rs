@@ -12,20 +12,21 @@ use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::wire::ipv4::is_martian;
 
-/// So many addresses of the pool are looked at.
+/// How many addresses of the pool are examined.
 const DRAWS: u32 = 64;
 
 impl<N: NameStorage> Names<N> {
-    /// Draws an original for a name: an address of `pool` that no rule matches, that no entry is answered with, and that is
-    /// none of the translator's own. Pass it to [`divert`](Self::divert). A name that is tied to a rule for an address
-    /// of the pool keeps that, because clients may have cached it.
+    /// Draws an original for a name: an address of `pool` that no rule matches, that no entry is answered with, and
+    /// that is not one of the translator's own. Pass it to [`divert`](Self::divert). A name that is tied to a rule for
+    /// an address of the pool keeps that address, because clients may have cached it.
     ///
-    /// The pool must be routed to this machine, and no host must have its addresses: 100.64.0.0/10 (RFC 6598) or a part of
-    /// 10.0.0.0/8, for instance. Where an address begins to be looked for depends on the name and the secret alone, so
-    /// the same names, entered in the same order, draw the same addresses after a restart. After a name is removed, clients
-    /// that have cached its address reach the name that draws it next: make the pool many times as large as the number of names.
+    /// The pool must be routed to this machine, and no host must have its addresses: 100.64.0.0/10 (RFC 6598) or a part
+    /// of 10.0.0.0/8, for instance. Where the search begins depends on the name and the secret alone, so the same
+    /// names, entered in the same order, draw the same addresses after a restart. After a name is removed, clients that
+    /// have cached its address reach the name that draws it next: make the pool many times as large as the number of
+    /// names.
     ///
-    /// It looks at each rule and at each entry once, and at 64 addresses: take a pool that is used to a half at most.
+    /// It examines each rule and each entry once, and 64 addresses: use at most half of the pool.
     ///
     /// # Errors
     /// [`TieError::PoolUsedUp`]
@@ -82,10 +83,10 @@ impl<N: NameStorage> Names<N> {
         free.map(|draw| Ipv4Addr::from_bits(address(draw))).ok_or(TieError::PoolUsedUp { pool })
     }
 
-    /// All addresses of `pool` that a host can have, in the order in which [`draw_original`](Self::draw_original) looks at
-    /// them for this name: for a caller that draws originals for many names at once, and keeps account of the addresses that
-    /// are taken, since `draw_original` looks at every rule and entry for each name. The order depends on the name and the
-    /// secret alone.
+    /// All addresses of `pool` that a host can have, in the order in which [`draw_original`](Self::draw_original) looks
+    /// at them for this name: for a caller that draws originals for many names at once, and keeps track of the
+    /// addresses that are taken, since `draw_original` looks at every rule and entry for each name. The order depends
+    /// on the name and the secret alone.
     ///
     /// ```
     /// # use byway::naming::{FixedNames, Names, NamesConfig, Pattern};
@@ -103,12 +104,12 @@ impl<N: NameStorage> Names<N> {
     }
 }
 
-/// The addresses of a pool, from where a name's hash says, and round.
+/// The addresses of a pool in cyclic order, from a start that a name's hash determines.
 #[derive(Clone, Copy, Debug)]
 struct Order {
     first: u32,
     start: u32,
-    /// The addresses but one: all of them are more than a word can count.
+    /// The number of addresses less one, since 32 bits may not be enough for the number itself.
     last: u32,
 }
 

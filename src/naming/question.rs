@@ -1,7 +1,7 @@
-//! What a query says: header, question, and the records behind it (RFC 1035, section 4; RFC 6891).
+//! What a query says: header, question, and the records after it (RFC 1035, section 4; RFC 6891).
 //!
 //! Nothing here follows a pointer, and each step takes at least one byte of the message. So no count, length or pointer
-//! can make it loop, whatever a stranger writes (RFC 9267).
+//! can make it loop, whatever an attacker writes (RFC 9267).
 
 use super::counters::Outcome;
 use super::name::MAX_NAME;
@@ -56,7 +56,7 @@ pub(super) const IN: u16 = 1;
 pub(super) struct Header(pub(super) [u16; HEADER / 2]);
 
 impl Header {
-    /// For what has none.
+    /// For a message without a header.
     pub(super) const NONE: Self = Self([0; HEADER / 2]);
 
     #[inline]
@@ -81,7 +81,7 @@ impl Header {
         self.flags() & flag::RESPONSE != 0
     }
 
-    /// Whether it asks something, and is not a notification, an update or so.
+    /// Whether its operation is a query, not a notification or an update, for example.
     pub(super) const fn is_query(self) -> bool {
         self.flags() & flag::OPCODE == 0
     }
@@ -95,7 +95,7 @@ impl Header {
         self.0[3] | self.0[4] != 0
     }
 
-    /// Whether each of its four counts is below 256, as of everything that fits into a datagram.
+    /// Whether each of its four counts is below 256, as in every DNS message that fits into a datagram.
     pub(super) const fn has_few_records(self) -> bool {
         (self.0[2] | self.0[3] | self.0[4] | self.0[5]) < 256
     }
@@ -126,10 +126,10 @@ impl Asked {
                 None => return Err(Outcome::Passed),
                 Some(0) => return Ok(Self { length: at + 1, labels }),
                 Some(length @ 1..=63) => at += 1 + usize::from(*length),
-                // A server that follows pointers might.
+                // A server that follows pointers might find a name.
                 Some(_) => return Err(Outcome::QuestionLabel),
             }
-            // The root's zero is to come.
+            // The root's zero still has to follow.
             if at >= MAX_NAME {
                 return Err(Outcome::QuestionLength);
             }
@@ -138,7 +138,7 @@ impl Asked {
     }
 }
 
-/// What comes behind the name of the question.
+/// What follows the name of the question.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
     pub(super) kind: u16,
@@ -196,7 +196,7 @@ pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, Out
                     cookie: if version == 0 { cookie(data)? } else { None },
                 });
             }
-            // Who does not check that must not answer as if he did (RFC 8945, section 5.1).
+            // A server that does not check signatures must not answer as if it did (RFC 8945, section 5.1).
             kind::TSIG | kind::SIG => return Err(Outcome::Signed),
             _ => {}
         }

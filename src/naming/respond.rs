@@ -20,7 +20,7 @@ const PLAIN: usize = 512;
 const SOA: usize = 2 + 10 + 23;
 const COOKIE_OPTION: usize = 4 + 8 + cookie::COOKIE;
 
-/// How a query came.
+/// How a query arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Transport {
@@ -35,9 +35,9 @@ pub enum Transport {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use]
 pub enum Answered {
-    /// It is not ours: it goes on its way, untouched.
+    /// It is not ours: it goes on to the DNS server, untouched.
     Pass,
-    /// The first so many bytes of the buffer are the answer. The query goes no further.
+    /// The first `length` bytes of the buffer are the answer. The query goes no further.
     Answer {
         /// How many bytes.
         length: usize,
@@ -54,7 +54,7 @@ pub(super) struct Query<'a> {
     /// The message from its question's name on.
     name: &'a [u8],
     header: Header,
-    /// That name, or what becomes of the query whatever the table has.
+    /// That name, or the outcome of the query if it does not depend on the table.
     asked: Result<Asked, Outcome>,
     candidates: Candidates,
 }
@@ -116,7 +116,7 @@ impl<N: NameStorage> Names<N> {
         self.respond(now, &query, out)
     }
 
-    /// Reads what a query asks, and begins to fetch the entry that it may be for.
+    /// Reads what a query asks, and begins to prefetch the entry that it may be for.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn examine<'a>(&self, client: Ipv4Addr, transport: Transport, message: &'a [u8]) -> Query<'a> {
@@ -191,7 +191,7 @@ impl<N: NameStorage> Names<N> {
         match question.kind {
             kind::OPT => Outcome::Edns,
             kind::IXFR | kind::AXFR => Outcome::Refused,
-            // Of all types one that exists (RFC 8482, section 4.1).
+            // For ANY, one of the types that exist (RFC 8482, section 4.1).
             kind::A | kind::ANY => {
                 let Some(address) = self.address_for(slot, query.client) else {
                     return Outcome::Passed;
@@ -199,7 +199,7 @@ impl<N: NameStorage> Names<N> {
                 reply.records = Records::Address { address, ttl: slot.ttl };
                 Outcome::Address
             }
-            // Of the name itself, if it has an entry of its own.
+            // The SOA record of the name itself, if it has an entry of its own.
             kind::SOA if start == 0 && !slot.is_suffix() => {
                 reply.records = Records::Soa { owner, is_answer: true };
                 Outcome::Authority
@@ -211,7 +211,7 @@ impl<N: NameStorage> Names<N> {
         }
     }
 
-    /// Writes an answer, or a shorter one where the client's network has had too many.
+    /// Writes an answer, or a shorter one or none if the client's network has had too many.
     fn send(&mut self, query: &Query<'_>, reply: &mut Reply<'_>, out: &mut [u8]) -> (Outcome, Answered) {
         let Query { client, transport, .. } = *query;
         let mut truncated = false;
@@ -219,7 +219,8 @@ impl<N: NameStorage> Names<N> {
             if self.is_proven(client, reply.edns.as_ref()) {
                 self.state.counters.proven = self.state.counters.proven.wrapping_add(1);
             } else if !self.may_answer(client) {
-                // Every second one, so that most of a flood stays unanswered and a real client soon gets through.
+                // Answer only every second query, and briefly: half of a flood stays unanswered, and a real client soon gets
+                // through.
                 let limited = [Outcome::LimitedDropped, Outcome::LimitedCookie, Outcome::LimitedTruncated];
                 let so_far = limited.iter().fold(0, |odd, outcome| odd ^ self.state.counters.of(*outcome));
                 if so_far & 1 == 0 || reply.outcome.code() != Some(code::NONE) {
@@ -236,7 +237,7 @@ impl<N: NameStorage> Names<N> {
         let payload = match (transport, reply.edns) {
             (Transport::Tcp, _) => usize::from(u16::MAX),
             (Transport::Udp, None) => PLAIN,
-            // Less counts as 512 (RFC 6891, section 6.2.3).
+            // Lower values count as 512 (RFC 6891, section 6.2.3).
             (Transport::Udp, Some(edns)) => usize::from(edns.payload.min(PAYLOAD)).max(PLAIN),
         };
         let room = out.len().min(payload);
@@ -244,7 +245,7 @@ impl<N: NameStorage> Names<N> {
         if let Some(length) = self.write(query, reply, truncated, out) {
             return (reply.outcome, Answered::Answer { length });
         }
-        // Without the record (RFC 2181, section 9), and at last without the options.
+        // It did not fit: try without the record (RFC 2181, section 9), and then without the OPT record too.
         reply.records = Records::None;
         let length = self.write(query, reply, true, out).or_else(|| {
             reply.edns = None;
@@ -269,8 +270,7 @@ impl<N: NameStorage> Names<N> {
     fn write(&self, query: &Query<'_>, reply: &Reply<'_>, truncated: bool, out: &mut [u8]) -> Option<usize> {
         let (header, code) = (query.header, u16::from(reply.outcome.code()?));
         let mut out = Writer { out, at: 0 };
-        // Echoed: the operation, what recursion is asked for, and that signatures are not to be checked (RFC 4035, section
-        // 3.1.6). Not the others: no signature was checked here.
+        // Echoed: the opcode, RD and CD (RFC 4035, section 3.1.6). The others are not: no signature was checked here.
         let kept = flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED;
         let mut flags = header.flags() & kept | flag::RESPONSE | (code & 0xf);
         if code == u16::from(code::NONE) {
@@ -300,7 +300,7 @@ impl<N: NameStorage> Names<N> {
             Records::Soa { owner, .. } => {
                 let ttl = state.config.negative_ttl;
                 out.record(owner, kind::SOA, ttl, 23);
-                // The server is the name itself, and no mailbox is responsible.
+                // MNAME is the name itself, and RNAME the root, which means no mailbox.
                 out.words(&[POINTER | owner]);
                 out.put(&[0]);
                 for number in [state.generation, 3600, 600, 86_400, ttl] {
@@ -322,7 +322,8 @@ impl<N: NameStorage> Names<N> {
     }
 }
 
-/// Reads the name that a message with this header asks for, which `name` starts with. The error is what becomes of it.
+/// Reads the name that a message with this header asks for, which `name` starts with. The error is the outcome of the
+/// query.
 #[inline]
 fn read(transport: Transport, header: Header, name: &[u8]) -> Result<Asked, Outcome> {
     if header.is_response() {
@@ -331,9 +332,9 @@ fn read(transport: Transport, header: Header, name: &[u8]) -> Result<Asked, Outc
     // Tunnels use port 53 too, and their packets pass: a DNS query in a datagram has few records.
     let is_dns = header.is_query() && (transport == Transport::Tcp || header.has_few_records());
     let read = match header.questions() {
-        // No name, so not ours: a client may ask the server for a cookie so (RFC 7873, section 5.4).
+        // No name, so not ours: a client may ask the server for a cookie in this way (RFC 7873, section 5.4).
         0 => Err(Outcome::Passed),
-        // A server might answer the one that we do not look at (RFC 9619).
+        // A server might answer the question that is not examined here (RFC 9619).
         2.. if is_dns => Err(Outcome::Questions),
         _ => Asked::read(name),
     };
@@ -349,7 +350,7 @@ const fn halves(number: u32) -> [u16; 2] {
 }
 
 impl Outcome {
-    /// The code of the response that it is. `None` if there is no response.
+    /// The response code of this outcome; `None` if there is no response.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     const fn code(self) -> Option<u8> {
         match self {

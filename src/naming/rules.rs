@@ -1,5 +1,5 @@
-//! Entries that are tied to a rule of the translator: what a name is answered with is an original destination, which the
-//! rule diverts. A change of the server needs no change of the answer, so that it reaches clients whatever they have cached.
+//! Entries that are tied to a rule of the translator: a name is answered with an original destination, which the rule
+//! diverts. A change of the server needs no change of the answer, so it reaches clients whatever they have cached.
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -19,9 +19,9 @@ use crate::translator::{Diverted, Redivert, RedivertError, Rediverted, Removed, 
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct NameDiverted {
-    /// To the names.
+    /// What was done to the names.
     pub entry: Inserted,
-    /// To the rules.
+    /// What was done to the rules.
     pub rule: Diverted,
 }
 
@@ -50,7 +50,7 @@ pub enum TieError {
     },
     /// There is an entry that is not tied to a rule, or is tied to another one. Remove it first.
     OtherRule {
-        /// What the rule matches that it is tied to.
+        /// The match of the rule that it is tied to, if any.
         rule: Option<Match>,
     },
     /// There is no entry with this pattern and these clients.
@@ -62,12 +62,12 @@ pub enum TieError {
         /// What it would match.
         rule: Match,
     },
-    /// The rule has been removed behind the entry's back. Enter it again ([`Names::divert`]), or remove the entry.
+    /// The rule has been removed without the entry. Enter it again ([`Names::divert`]), or remove the entry.
     RuleGone {
         /// What it matched.
         rule: Match,
     },
-    /// The rule has several servers. Say which one is left ([`Translator::redivert`]).
+    /// The rule has several servers. Name the one to move away from ([`Translator::redivert`]).
     Group {
         /// How many servers it has.
         servers: usize,
@@ -105,7 +105,7 @@ impl fmt::Display for TieError {
             Self::NotTied => f.write_str("the entry is tied to no rule"),
             Self::NoRule { rule } => write!(f, "there is no rule for {rule}"),
             Self::RuleGone { rule } => write!(f, "the rule for {rule} has been removed"),
-            Self::Group { servers } => write!(f, "the rule has {servers} servers: say which one is left"),
+            Self::Group { servers } => write!(f, "the rule has {servers} servers: name the one to move away from"),
             Self::PoolUsedUp { pool } => write!(f, "pool {pool}: no address that was looked at is free"),
             Self::SharedServer { target, rule } => {
                 write!(f, "server {target} is also that of the rule for {rule}, which would move too")
@@ -130,8 +130,8 @@ impl From<RedivertError> for TieError {
 
 impl<N: NameStorage> Names<N> {
     /// Enters a name and the rule that diverts its address, both or none: clients get the rule's original, and their
-    /// connections go to its server. The entry's own addresses do not count. An entry that is tied to this rule already is
-    /// updated, and so is the rule.
+    /// connections go to its server. The entry's own addresses are ignored. An entry that is tied to this rule already
+    /// is updated, and so is the rule.
     ///
     /// Several entries may be tied to the same rule, as aliases. Use a rule without a port unless the name is for that
     /// port alone: what a rule does not match goes to the original itself.
@@ -171,10 +171,10 @@ impl<N: NameStorage> Names<N> {
         {
             return Err(TieError::OtherRule { rule: other });
         }
-        // The rule first, as a trial: nothing below undoes it.
+        // Plan the rule first, because an update of the entry is not undone below.
         translator.plan().divert(&divert).map_err(TieError::Divert)?;
         let inserted = self.enter(hash, place, &entry)?;
-        // In the same state the trial was true.
+        // The plan has accepted it in the same state.
         let diverted = match translator.divert(divert) {
             Ok(diverted) => diverted,
             Err(error) => {
@@ -187,13 +187,14 @@ impl<N: NameStorage> Names<N> {
         };
         let at = self.place(hash, &entry.pattern, entry.clients).at;
         self.set_tie(at, Some(&rule));
-        // Another entry may wait for this rule.
+        // Another entry may be suspended until this rule is there.
         self.state.checked = None;
         Ok(NameDiverted { entry: inserted, rule: diverted })
     }
 
-    /// Ties an entry to a rule that is there already: clients get the rule's original. An entry with the same pattern and
-    /// clients is updated, also one that was tied to another rule or to none. The entry's own addresses do not count.
+    /// Ties an entry to a rule that is there already: clients get the rule's original. An entry with the same pattern
+    /// and clients is updated, also one that was tied to another rule or to none. The entry's own addresses are
+    /// ignored.
     ///
     /// # Errors
     /// [`TieError`] says what is wrong; nothing has changed then.
@@ -216,8 +217,8 @@ impl<N: NameStorage> Names<N> {
     }
 
     /// Moves a name to another server: its rule leads there from now on, and its connections follow as `how` says,
-    /// whatever its clients have cached. The rule must have one server, which no other rule has unless `how` is
-    /// [`Redivert::Drain`].
+    /// whatever its clients have cached. The rule must have one server, and no other rule may have the same one unless
+    /// `how` is [`Redivert::Drain`].
     ///
     /// It looks at each rule once.
     ///
@@ -287,8 +288,8 @@ impl<N: NameStorage> Names<N> {
         Ok(rule)
     }
 
-    /// Suspends the entries whose rule is gone, because somebody has removed it without them, and resumes those whose rule
-    /// is there again. The names of a suspended entry pass to the DNS server, rather than being answered with an original
+    /// Suspends the entries whose rule is gone, because it was removed without them, and resumes those whose rule is
+    /// there again. The names of a suspended entry pass to the DNS server, rather than being answered with an original
     /// that nothing diverts. Returns how many are suspended.
     ///
     /// Call it after instructions to the translator that do not come through here. It looks at all entries if a rule has
@@ -341,7 +342,7 @@ pub(crate) fn one_address(destination: Prefix) -> Option<Ipv4Addr> {
     (destination.length() == 32).then(|| destination.network())
 }
 
-/// Whether connections may stand on both servers at once.
+/// Whether connections can be on both targets at once: they are equal, or one includes the other.
 fn meet(one: Target, other: Target) -> bool {
     match (one, other) {
         (Target::Same, _) | (_, Target::Same) => false,

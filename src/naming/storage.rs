@@ -12,7 +12,7 @@ use crate::endpoint::{Prefix, Protocol};
 /// How many words of index each entry needs.
 pub const NAME_INDEX_WORDS: usize = 4;
 
-/// An index word has room for the numbers of so many entries.
+/// The most entries that an index word can number.
 pub(super) const MAX_NAMES: usize = (1 << 20) - 1;
 
 /// No entry: the end of a list.
@@ -24,7 +24,7 @@ pub(super) const NONE: u32 = 0;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NameSlot {
-    /// Its own number plus one in a list, or [`NONE`]: the next entry with the same pattern, or the next unused one.
+    /// The next entry with the same pattern, or the next unused one: its number, counted from one, or [`NONE`].
     pub(super) next: u32,
     pub(super) ttl: u32,
     network: u32,
@@ -35,8 +35,9 @@ pub struct NameSlot {
     flags: u8,
     address: u32,
     name: [u8; MAX_NAME],
-    /// The addresses behind the first, and the weights of all. An entry that is tied to a rule has one address; what its rule
-    /// matches besides that stands in the place of the second one, and of the weights behind the first. Zero: any.
+    /// The addresses after the first, and the weights of all. An entry that is tied to a rule has one address; the rest
+    /// of the rule's match is stored in place of the second address and of the weights after the first, where zero
+    /// means any.
     others: [u32; MAX_ADDRESSES - 1],
     weights: [u16; MAX_ADDRESSES],
 }
@@ -45,12 +46,12 @@ const _: () = assert!(size_of::<NameSlot>() == 320, "its documentation and docs/
 
 /// The bits of [`NameSlot::flags`].
 const SUFFIX: u8 = 1;
-/// Its rule is gone, so that it is not answered.
+/// The entry's rule is gone, so that its names are not answered.
 const SUSPENDED: u8 = 2;
 const TIED: u8 = 4;
 
 impl NameSlot {
-    /// An unused one, all zeros.
+    /// An unused slot, all zeros.
     pub const EMPTY: Self = Self {
         next: NONE,
         ttl: 0,
@@ -69,7 +70,7 @@ impl NameSlot {
         self.name.get(..usize::from(self.length)).unwrap_or_default()
     }
 
-    /// Sets what it is for, in an unused one.
+    /// Sets the pattern of an unused slot.
     pub(super) fn set_pattern(&mut self, name: &[u8], suffix: bool) {
         self.flags = if suffix { SUFFIX } else { 0 };
         self.length = name.len() as u8;
@@ -81,7 +82,7 @@ impl NameSlot {
     /// Whether it is for exactly this name, in any case, or for the names below it.
     #[inline]
     pub(super) fn is_for(&self, name: &[u8], suffix: bool) -> bool {
-        // Lengths are below 64 and no letters.
+        // Lengths of labels are below 64, so they are not letters.
         self.is_suffix() == suffix && self.name().eq_ignore_ascii_case(name)
     }
 
@@ -109,7 +110,7 @@ impl NameSlot {
         (self.network, self.prefix) = (clients.bits(), clients.length());
     }
 
-    /// Its address, if it has one alone.
+    /// Its address, if it has only one.
     pub(super) const fn only_address(&self) -> Option<u32> {
         if self.count == 1 { Some(self.address) } else { None }
     }
@@ -140,7 +141,7 @@ impl NameSlot {
         }
     }
 
-    /// What the rule matches that the entry is tied to.
+    /// The match of the rule that the entry is tied to, if any.
     pub(super) fn rule(&self) -> Option<Match> {
         let ([network, ..], [_, port, limits, ..]) = (self.others, self.weights);
         let [protocol, prefix] = limits.to_ne_bytes();
@@ -183,7 +184,7 @@ pub struct RateSlot {
 }
 
 impl RateSlot {
-    /// An unused one, all zeros.
+    /// An unused slot, all zeros.
     pub const EMPTY: Self = Self { paid: 0 };
 }
 
@@ -274,8 +275,8 @@ pub struct BorrowedNames<'a> {
     pub names: &'a mut [NameSlot],
     /// [`NAME_INDEX_WORDS`] for each entry.
     pub index: &'a mut [u32],
-    /// One for each network of clients whose rate is counted apart; networks that share one share its rate. None: there
-    /// is no limit.
+    /// One for each network of clients whose rate is counted separately; networks that share a slot share its rate. If
+    /// it is empty, there is no limit.
     pub rates: &'a mut [RateSlot],
 }
 
@@ -291,7 +292,7 @@ impl sealed::Memory for BorrowedNames<'_> {
     }
 }
 
-/// Memory of the allocator. It does not grow.
+/// Memory from the allocator. It does not grow.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
 pub struct HeapNames {
@@ -302,7 +303,7 @@ pub struct HeapNames {
 
 #[cfg(feature = "alloc")]
 impl HeapNames {
-    /// Room for so many entries (up to 1 048 575), and for the rates of so many networks of clients.
+    /// Room for `names` entries (up to 1 048 575), and for the rates of `rates` networks of clients.
     #[must_use]
     pub fn new(names: usize, rates: usize) -> Self {
         Self {

@@ -11,12 +11,12 @@ use crate::time::Instant;
 /// How many bytes of room an answer with its length needs at most.
 pub const MAX_STREAM_ANSWER: usize = 2 + MAX_ANSWER;
 
-/// How far [`Names::answer_stream`] has come, and why no further.
+/// How far [`Names::answer_stream`] has come, and why it stopped there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use]
 pub struct Streamed<'a> {
-    /// How many bytes of the input are done with; the caller keeps the others and puts what comes next behind them.
+    /// How many bytes of the input were consumed; the caller keeps the others and appends what arrives next.
     pub taken: usize,
     /// How many bytes of `out` are to be sent.
     pub written: usize,
@@ -30,17 +30,17 @@ pub struct Streamed<'a> {
 pub enum Next<'a> {
     /// Read more: the input ends within a message.
     Read,
-    /// Send what was written, and call again with what is left of the input and an empty `out`.
+    /// Send what was written, and call again with the rest of the input and an empty `out`.
     Write,
     /// This query is not ours. It is taken from the input. Ask the DNS server and send its answer after its length; other
     /// answers may overtake it (RFC 7766, section 7).
     Ask(&'a [u8]),
-    /// Close the connection: what came is no query at all.
+    /// Close the connection: what arrived is not a query.
     Close,
 }
 
 impl<N: NameStorage> Names<N> {
-    /// Answers the queries at the start of `input`, what a TCP connection has brought so far, into `out`:
+    /// Answers the queries at the start of `input`, the bytes received on a TCP connection so far, into `out`:
     /// [`MAX_STREAM_ANSWER`] bytes for each answer are always enough. It stops when the input ends, when `out` has less
     /// room than that, and at a query that is not ours. A message has at most 65 535 bytes, of which a query needs few:
     /// a caller that gives each connection a buffer of 1024 bytes may close one whose message does not fit.
@@ -96,7 +96,7 @@ impl<N: NameStorage> Names<N> {
     }
 }
 
-/// The first message, and how many bytes follow it. `None` if it is not whole yet.
+/// The first message, and how many bytes follow it. `None` if it is not complete yet.
 fn first(input: &[u8]) -> Option<(&[u8], usize)> {
     let (length, rest) = input.split_first_chunk()?;
     let (message, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;

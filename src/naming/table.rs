@@ -29,11 +29,13 @@ pub(super) struct State {
     /// Entries from here on were never used; the others that are unused are in the list `free`.
     pub(super) fresh: usize,
     free: u32,
-    /// How many patterns are suffixes, and which numbers of labels these have, or have had since there was none.
+    /// How many patterns are suffixes, and which numbers of labels these have, or have had since there last was no
+    /// suffix.
     pub(super) suffixes: usize,
     pub(super) depths: Depths,
     pub(super) now: Instant,
-    /// How many entries are tied to a rule, and the generation of rules at which these were last found there.
+    /// How many entries are tied to a rule, and the generation of the rules when these entries were last checked
+    /// against them.
     pub(super) tied: usize,
     pub(super) checked: Option<u32>,
 }
@@ -65,10 +67,10 @@ impl<N> defmt::Format for Names<N> {
 }
 
 impl<N: NameStorage> Names<N> {
-    /// A table without names. What was in `storage` is cleared.
+    /// A table without names. Any previous contents of `storage` are cleared.
     ///
-    /// Entries of [`BorrowedNames`](super::BorrowedNames) that have less than [`NAME_INDEX_WORDS`] words of index, or
-    /// that are more than 1 048 575, are not used.
+    /// Slots of [`BorrowedNames`](super::BorrowedNames) for which there are fewer than [`NAME_INDEX_WORDS`] words of
+    /// index, or beyond the first 1 048 575, are not used.
     pub fn new(config: NamesConfig, mut storage: N) -> Self {
         let NameParts { slots, index, rates } = storage.parts();
         slots.fill(NameSlot::EMPTY);
@@ -188,7 +190,7 @@ impl<N: NameStorage> Names<N> {
     }
 
     /// Removes the entry with exactly this pattern and these clients. Its names pass to the DNS server from now on, and
-    /// clients that have cached its answer keep it for its time to live. Whether it was there.
+    /// clients that have cached its answer keep it for its time to live. Returns whether it was there.
     ///
     /// # Errors
     /// [`EntryError::Tied`] if it is tied to a rule.
@@ -256,8 +258,8 @@ impl<N: NameStorage> Names<N> {
         self.state.used == 0
     }
 
-    /// Changes with each instruction that changes an entry, by one; it wraps after 2^32. It is the serial number of the
-    /// SOA records that negative answers carry.
+    /// Increases by one with each instruction that changes an entry; it wraps after 2^32. It is the serial number of
+    /// the SOA records that negative answers carry.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.state.generation

@@ -64,7 +64,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Message<B> {
         Some(Writer(buffer.get_mut(start..end)?))
     }
 
-    /// Writes its header: it is complete.
+    /// Completes the message: writes its header.
     pub(super) fn close(&mut self, time: u32, sequence: u32, domain: u32) -> &[u8] {
         let length = self.length;
         let mut header = Writer(self.buffer.as_mut());

@@ -7,8 +7,8 @@
 //! - A connection that has ended is one bidirectional record (RFC 5103) with the addresses of both sides, counters, times
 //!   and the cause of its end; each re-divert is a record of its own.
 //! - Sessions that begin and end are NAT events too (RFC 8158), and so is running out of room or of ports.
-//! - What was measured of a server, the translator's counters and what the exporter itself could not send come at
-//!   intervals.
+//! - What was measured of a server, the translator's counters and what the exporter itself could not send are reported
+//!   at intervals.
 //! - Type records (RFC 5610) say what our own elements are, so that a collector shows them by name.
 //!
 //! ```
@@ -84,14 +84,16 @@ pub use settings::{MIN_MESSAGE, Settings, SettingsError};
 const TEMPLATE_SET: u16 = 2;
 const OPTIONS_TEMPLATE_SET: u16 = 3;
 
-/// Templates are not sent more often.
+/// The shortest time between two announcements of templates.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What is sent before data: the template of type records, a type record for each of our own elements, and then the other
-/// templates. A collector that learns types takes a template's fields for what it knows by then.
+/// What is sent before data: the template of type records, a type record for each of our own elements, and then the
+/// other templates. A collector that learns types interprets the fields of a template by the types that it knows when
+/// it gets the template.
 const ANNOUNCEMENTS: usize = 1 + ELEMENTS.len() + TEMPLATES.len();
 
-/// A record does not fit into the message: fetch the message with [`Exporter::poll_transmit`], and give it again.
+/// A record does not fit into the message: fetch the message with [`Exporter::poll_transmit`], and pass the record
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Full;
@@ -101,7 +103,7 @@ pub struct Full;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Records that were lost: those that the caller told of with [`Exporter::lost`].
+    /// Records that were lost: those that the caller counted with [`Exporter::lost`].
     pub not_sent: u64,
     /// Messages that were fetched.
     pub messages: u64,
@@ -124,7 +126,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Those of a translator.
+    /// The totals of a translator.
     #[must_use]
     pub fn of<S: Storage>(translator: &Translator<S>) -> Self {
         Self {
@@ -137,15 +139,15 @@ impl Totals {
 
 /// Writes IPFIX messages: the exporting process of one observation domain. See the [module's documentation](self).
 ///
-/// It fills one message at a time, in a buffer of the caller's. Its length is the longest message, 512 bytes at least.
-/// Each call writes a bounded number of records, and never a part of one.
+/// It fills one message at a time, in a buffer of the caller's. The buffer's length is that of the longest message, and
+/// is at least 512 bytes. Each call writes a bounded number of records, and never a part of one.
 #[derive(Clone, Debug)]
 pub struct Exporter<B> {
     settings: Settings,
     message: Message<B>,
     /// The message was lent to the caller, and is to be emptied.
     is_lent: bool,
-    /// Something did not fit: the message goes as it is.
+    /// Something did not fit: the message is sent as it is.
     is_full: bool,
     /// When the first record of the message was written.
     since: Instant,
@@ -194,8 +196,8 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         })
     }
 
-    /// Writes what there is to say about an event: a NAT event where a session begins or ends, the connection's record if
-    /// it has ended and was measured, the move if it was moved.
+    /// Writes the records of an event: a NAT event where a session begins or ends, the connection's record if it has
+    /// ended and was measured, the move if it was moved.
     ///
     /// # Errors
     /// [`Full`]: nothing was written.
@@ -239,7 +241,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
                 let Some(moved) = report.moved.filter(|_| settings.nat_events) else {
                     return Ok(());
                 };
-                // To a log of who had which address, it is another session.
+                // For a log of who had which address, this is another session.
                 for (event, pair, why) in [
                     (NatEvent::Delete, moved.from, Some(Closed::Rediverted)),
                     (NatEvent::Create, connection.server_side, None),
@@ -272,7 +274,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
     /// room or ports have run out, and what this exporter has sent.
     ///
     /// # Errors
-    /// [`Full`]: not all of it was written. Given again, it goes on where it stopped.
+    /// [`Full`]: not all of it was written. The next call continues where this one stopped.
     pub fn counters(&mut self, now: Instant, totals: &Totals) -> Result<(), Full> {
         let settings = self.settings;
         while let Some(&reason) = DropReason::ALL.get(self.reason) {
@@ -294,7 +296,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         Ok(())
     }
 
-    /// That `more` packets were dropped for a reason.
+    /// Writes that `more` packets were dropped for a reason.
     fn drops(&mut self, now: Instant, totals: &Totals, reason: DropReason, more: u64) -> Result<(), Full> {
         let settings = self.settings;
         let all = totals.counters.dropped(reason);
@@ -314,7 +316,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         self.write(template, 0, |out| record::exhausted(out, &settings, now, event, quota, more))
     }
 
-    /// Counts records that got lost on their way here or from here: the collector is told with the next
+    /// Counts records that were lost on their way to the exporter or from it: the collector is told with the next
     /// [`counters`](Self::counters).
     pub const fn lost(&mut self, records: u64) {
         self.statistics.not_sent = self.statistics.not_sent.wrapping_add(records);
@@ -366,8 +368,8 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         (self.announced, self.sequence, self.is_full) = (0, 0, false);
     }
 
-    /// Has templates and types sent again, a second after the last time at the earliest: the collector may have been
-    /// restarted, or was not there.
+    /// Schedules templates and types to be sent again, a second after the last time at the earliest: the collector may
+    /// have been restarted, or may not have been there.
     pub fn announce_again(&mut self) {
         self.announce_at = Some(self.announced_at + SHORTEST);
     }
@@ -417,7 +419,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         self.reserve_bytes(now, templates.len(), length)
     }
 
-    /// Makes sure that records of so many bytes fit.
+    /// Makes sure that `records` records of `length` bytes in all fit.
     fn reserve_bytes(&mut self, now: Instant, records: usize, length: usize) -> Result<(), Full> {
         self.begin();
         if self.announced < ANNOUNCEMENTS {

@@ -106,7 +106,7 @@ pub(super) fn connection(
     why: Closed,
     measured: &Measured,
 ) {
-    /// `biflowDirection`: the source is the one that began.
+    /// `biflowDirection`: the source is the initiator.
     const INITIATOR: u8 = 1;
     out.u64(settings.millis(measured.first));
     out.u64(settings.millis(measured.last));
@@ -147,7 +147,8 @@ pub(super) fn session(
     out.u8(why.map_or(0, cause));
 }
 
-/// `from` without an alternative endpoint if that is not known, `how` with the generation.
+/// Writes the move of a connection away from these two endpoints; `alternative` is 0.0.0.0:0 if it is not known, and
+/// `how` includes the generation.
 pub(super) fn moved(
     out: &mut Writer<'_>,
     settings: &Settings,
@@ -172,8 +173,8 @@ pub(super) fn moved(
 /// Buckets of a histogram as pairs of 32 bits.
 const BUCKET: usize = 8;
 
-/// How many bytes the histogram of a server takes, of which there is room for so many: its own length, which its
-/// template has counted with one byte, may take three.
+/// How many bytes the histogram of a server takes if there is room for `room` bytes. Its length field, which the
+/// template counts with one byte, may take three.
 pub(super) fn histogram_length(histogram: &Histogram, room: usize) -> usize {
     let (filled, step) = steps(histogram, room);
     let length = filled.div_ceil(step) * BUCKET;
@@ -277,7 +278,7 @@ pub(super) fn drop(
     out.u64(all);
 }
 
-/// An event about what has run out, and how many packets were dropped for it.
+/// Writes an event about what has run out, and how many packets were dropped because of it.
 pub(super) fn exhausted(
     out: &mut Writer<'_>,
     settings: &Settings,

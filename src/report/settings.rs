@@ -1,4 +1,4 @@
-//! An exporter's settings, which do not change.
+//! An exporter's settings.
 
 use core::fmt;
 use core::time::Duration;
@@ -22,8 +22,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings with this private enterprise number for our own elements: 32473 is for examples (RFC 5612), the real one
-    /// is yours. Observation domain 1, templates every minute, records wait half a second at most, NAT events.
+    /// Settings with this private enterprise number for our own elements: 32473 is for examples (RFC 5612), use your
+    /// own. The defaults are observation domain 1, templates every minute, records that wait half a second at most, and
+    /// NAT events.
     #[must_use]
     pub const fn new(enterprise: u32) -> Self {
         Self {
@@ -44,7 +45,7 @@ impl Settings {
         self
     }
 
-    /// How long after the start of 1970 [`Instant::ZERO`](crate::Instant::ZERO) is.
+    /// The time from the start of 1970 to [`Instant::ZERO`](crate::Instant::ZERO).
     #[must_use]
     pub const fn zero(mut self, since_1970: Duration) -> Self {
         self.zero = since_1970;
@@ -66,7 +67,8 @@ impl Settings {
         self
     }
 
-    /// Whether sessions that begin and end are NAT events (RFC 8158) beside the records of connections.
+    /// Whether the beginning and the end of sessions are reported as NAT events (RFC 8158), beside the records of
+    /// connections.
     #[must_use]
     pub const fn nat_events(mut self, yes: bool) -> Self {
         self.nat_events = yes;

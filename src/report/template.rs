@@ -47,7 +47,7 @@ pub(super) enum Kind {
     Type,
 }
 
-/// A template and how many of its fields are its scope; zero if it is no options template.
+/// A template and how many of its fields are its scope; zero if it is not an options template.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Template {
     pub(super) kind: Kind,
@@ -62,7 +62,7 @@ impl Template {
         4 + if self.scope == 0 { 0 } else { 2 } + fields.sum::<usize>()
     }
 
-    /// The same in bytes.
+    /// Writes its template record.
     pub(super) fn write(&self, enterprise: u32, out: &mut Writer<'_>) {
         out.u16(self.kind as u16);
         out.u16(self.fields.len() as u16);
@@ -121,7 +121,7 @@ pub(super) const CONNECTION: Template = Template {
         of(iana::PACKET_DELTA_COUNT, DataType::U64),
         reverse(iana::OCTET_DELTA_COUNT, DataType::U64),
         reverse(iana::PACKET_DELTA_COUNT, DataType::U64),
-        // No longer than an IPv4 packet can be (RFC 7011, section 6.2).
+        // Two bytes are enough for the length of an IPv4 packet (RFC 7011, section 6.2).
         of(iana::MINIMUM_IP_TOTAL_LENGTH, DataType::U16),
         of(iana::MAXIMUM_IP_TOTAL_LENGTH, DataType::U16),
         reverse(iana::MINIMUM_IP_TOTAL_LENGTH, DataType::U16),

@@ -12,7 +12,7 @@ fn filled(template: &Template, texts: usize, write: impl FnOnce(&mut Writer<'_>)
     write(&mut out);
     assert_eq!(out.left(), 0, "{:?}", template.kind);
     let long = message.length();
-    // And not a byte more was asked for than fits.
+    // The message is exactly as long as expected.
     assert_eq!(long, HEADER + SET_HEADER + template.data() + texts);
 }
 
@@ -86,7 +86,7 @@ fn every_record_fits_the_shortest_message() {
     assert!(HEADER + SET_HEADER + SERVER.data() + 100 <= MIN_MESSAGE);
 }
 
-/// The table in the docs is the one that the code has.
+/// The table in docs/report.md matches the code.
 #[test]
 fn the_table_of_elements_is_true() {
     use core::fmt::Write as _;

@@ -32,8 +32,8 @@ impl<'a> Clients<'a> {
         self.word(hash, tag(hash)).map_or(0, |word| *word & COUNT)
     }
 
-    /// The same, treating all words of a bucket alike: a large processor compares several at once, and does not
-    /// mispredict how many it will be.
+    /// The same without an early exit from a bucket: a large processor compares several words at once, and mispredicts
+    /// no loop exit.
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn count(&mut self, hash: u64) -> u32 {
         let tag = tag(hash);
@@ -103,7 +103,7 @@ impl<'a> Clients<'a> {
     }
 }
 
-/// Whether a word counts under this tag. Without its tag, such a word is a count from 1 on.
+/// Whether a word counts under this tag. Without its tag, such a word is a count of at least 1.
 #[inline(always)]
 const fn has(word: u32, tag: u32) -> bool {
     (word ^ tag).wrapping_sub(1) < COUNT

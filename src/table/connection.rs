@@ -94,7 +94,7 @@ pub(crate) const SERVER_COUNTED: u8 = 8;
 pub(crate) const OWES_CLIENT: u8 = 16;
 /// The server is owed a RST.
 pub(crate) const OWES_SERVER: u8 = 32;
-/// Its rule asks that another server can take it over: TCP alone.
+/// Its rule asks that another server can take it over; TCP only.
 pub(crate) const RESUMABLE: u8 = 64;
 
 impl Entry {
@@ -127,7 +127,7 @@ impl Entry {
         self.flags & flag != 0
     }
 
-    /// The phase that it is in when the tracker says this one.
+    /// The phase to store when the tracker reports this one.
     #[inline]
     pub(crate) const fn stored(&self, phase: Phase) -> Phase {
         match phase {
@@ -224,7 +224,7 @@ impl Entry {
         }
     }
 
-    /// The same as they stand in the packet: both addresses, and both ports.
+    /// The same, packed as in the packet: both addresses, and both ports.
     #[inline(always)]
     pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
         let (source, destination) = self.ends(direction);

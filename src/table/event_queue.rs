@@ -71,7 +71,7 @@ impl EventSlot {
         }
     }
 
-    /// Whether it says that a connection of this client's was opened.
+    /// Whether it reports that a connection of this client was opened.
     #[cfg(feature = "report")]
     pub(crate) fn is_opening_of(&self, client: Endpoint) -> bool {
         self.kind == Kind::Opened && Endpoint::new(self.addresses[0], self.ports[0]) == client
@@ -137,13 +137,13 @@ impl EventQueue {
         if self.length == 0 { None } else { Some(self.first as usize) }
     }
 
-    /// The place of the latest event of `capacity`.
+    /// The place of the latest event in a queue of `capacity` places.
     #[cfg(feature = "report")]
     pub(crate) const fn latest(&self, capacity: usize) -> Option<usize> {
         if self.length == 0 { None } else { self.place(self.length as usize - 1, capacity) }
     }
 
-    /// The place that the next event will have of `capacity`, if there is room for one.
+    /// The place of the next event in a queue of `capacity` places, if there is room for one.
     #[cfg(feature = "report")]
     pub(crate) const fn next(&self, capacity: usize) -> Option<usize> {
         if self.length as usize >= capacity { None } else { self.place(self.length as usize, capacity) }

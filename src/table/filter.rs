@@ -1,20 +1,22 @@
-//! Which destinations are worth looking up: two bits show that most other packets are none of ours.
+//! The filter of destinations that are worth looking up: two bits rule out most packets that no rule and no connection
+//! concerns.
 //!
-//! A bit cannot be taken away, since several addresses may share it. So what is gone stays in the filter until it is
-//! rebuilt: beside the old one, from all rules and connections, a few of them at a time
-//! ([`Table::rebuild_filter`](crate::translator::Table)). What is added meanwhile is added to both. The new one takes
-//! the place of the old one when it is complete, so that the answer is right at all times. On a small processor, where
-//! memory is dear and tables are short, that is done with one share of the bits after the other.
+//! A bit cannot be cleared, since several addresses may share it. So a removed address stays in the filter until a new
+//! filter has been built beside the old one, from all rules and connections, a few of them at a time
+//! ([`Table::rebuild_filter`](crate::translator::Table)). An address that is added meanwhile is added to both. The new
+//! filter replaces the old one when it is complete, so that the answer is right at all times. On a small processor,
+//! where memory is scarce and tables are short, one share of the bits is rebuilt after the other.
 
-/// Which destinations may be diverted. More may be said to be than are, never fewer (a Bloom filter of a keyed hash, in
-/// two looks): the first look is all that a packet of a connection needs.
+/// Which destinations may be diverted: a Bloom filter of a keyed hash, with false positives but no false negatives. It
+/// is consulted in two looks; a packet of a connection needs only the first.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    /// A bit for each place of the first look: a rule or a connection may have it as its original destination. Behind
-    /// them one for each place of the second look: the same once more; or it may be the address of a client that keeps it.
+    /// One bit for each place of the first look: a rule or a connection may have such an address as its original
+    /// destination. After these, one bit for each place of the second look: the same again, or such an address may be
+    /// that of a client that keeps its address.
     words: [u32; WORDS],
     factor: u32,
-    /// The share of all words that is rebuilt, or that was built last.
+    /// The share of all words that is being rebuilt, or was rebuilt last.
     share: [u32; SHARE],
     /// Where it begins among the words.
     begin: usize,
@@ -27,13 +29,13 @@ const WORDS: usize = FIRST + SECOND;
 const SHARE: usize = if LARGE { WORDS } else { 16 };
 const _: () = assert!(WORDS.is_multiple_of(SHARE));
 
-/// Words of the first look. On a large processor, where a packet that is wrongly looked up waits for a cold line, there
-/// are more.
+/// Words of the first look. There are more on a large processor, where a packet that is looked up in vain waits for a
+/// cold line.
 const FIRST: usize = if LARGE { 1_024 } else { SECOND };
 const SECOND: usize = 32;
 const LARGE: bool = cfg!(target_pointer_width = "64");
 
-/// On a large processor addresses less than so far apart have different places in the first look.
+/// On a large processor, addresses that are closer together than this have different places in the first look.
 const APART: u32 = 256;
 
 impl Filter {
@@ -51,7 +53,7 @@ impl Filter {
     /// Sets what decides which addresses share a place.
     pub(crate) const fn set_secret(&mut self, secret: u32) {
         let mut factor = secret | 1;
-        // One in sixty does not do. These steps lead through all odd numbers.
+        // One factor in sixty is unsuitable. These steps go through all odd numbers.
         while LARGE && !keeps_apart(factor) {
             factor = factor.wrapping_mul(0x9e37_79b1).wrapping_add(2);
         }
@@ -64,13 +66,13 @@ impl Filter {
         self.holds(first(self.hash(address)))
     }
 
-    /// The same, looked at twice.
+    /// The same, with both looks.
     pub(crate) fn may_hold(&self, address: u32) -> bool {
         let hash = self.hash(address);
         self.holds(first(hash)) && self.holds(second(hash))
     }
 
-    /// Whether `address` may be that of a client that keeps it.
+    /// Whether `address` may be that of a client that keeps its address.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn may_be_near(&self, address: u32) -> bool {
         self.holds(second(self.hash(address)))
@@ -82,7 +84,7 @@ impl Filter {
         self.add(second(hash));
     }
 
-    /// Adds the address of a client that keeps it.
+    /// Adds the address of a client that keeps its address.
     pub(crate) fn add_near(&mut self, address: u32) {
         self.add(second(self.hash(address)));
     }
@@ -92,7 +94,7 @@ impl Filter {
         self.words.get(word).is_some_and(|word| word >> bit & 1 != 0)
     }
 
-    /// Adds a bit, and to the share that is rebuilt if it lies there.
+    /// Sets a bit, also in the share that is being rebuilt if it lies there.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn add(&mut self, (word, bit): (usize, u32)) {
         if let Some(word) = self.words.get_mut(word) {
@@ -103,19 +105,19 @@ impl Filter {
         }
     }
 
-    /// Takes every address for diverted: there is a rule for a whole prefix.
+    /// Treats every address as diverted: there is a rule for a whole prefix.
     pub(crate) fn divert_everything(&mut self) {
         self.words.fill(u32::MAX);
     }
 
-    /// Starts to rebuild it: from now on everything that is to be in it is added again.
+    /// Starts rebuilding the filter: from now on the caller adds all its contents again.
     pub(crate) fn start_share(&mut self) {
         self.share.fill(0);
         self.begin = 0;
     }
 
-    /// The share that is rebuilt is complete, and takes the place of the old one. True if there is another one to be
-    /// built, for which everything is to be added once more.
+    /// Replaces the old share by the rebuilt one, which is complete. True if another share follows, for which
+    /// everything must be added again.
     pub(crate) fn finish_share(&mut self) -> bool {
         for (old, new) in self.words.iter_mut().skip(self.begin).zip(&mut self.share) {
             *old = core::mem::take(new);
@@ -124,8 +126,8 @@ impl Filter {
         self.begin < WORDS
     }
 
-    /// What the first look looks at. On a large processor, where each packet is to cost few instructions, it is one
-    /// multiplication, by a factor that was chosen for it.
+    /// The hash that the first look uses. On a large processor, where each packet must cost few instructions, it is one
+    /// multiplication, by a factor that was chosen for this.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     const fn hash(&self, address: u32) -> u32 {
@@ -166,7 +168,7 @@ const fn keeps_apart(factor: u32) -> bool {
     let mut distance = 1;
     while distance < APART {
         let product = factor.wrapping_mul(distance);
-        // Either way around.
+        // For both signs of the distance.
         if product >> (32 - FIRST_BITS) == 0 || product.wrapping_neg() >> (32 - FIRST_BITS) == 0 {
             return false;
         }
@@ -179,7 +181,7 @@ const fn keeps_apart(factor: u32) -> bool {
 mod tests {
     use super::*;
 
-    /// Servers have addresses in a row, and so have the neighbours that no rule names.
+    /// Servers have consecutive addresses, and so do their neighbours that no rule names.
     #[test]
     fn neighbours_are_told_apart_whatever_the_secret() {
         for secret in 0..1_000_u32 {
@@ -212,7 +214,7 @@ mod tests {
         assert!((0..100_000).all(|a| !seen(&filter, a)));
     }
 
-    /// Rebuilds a filter; what is to be in it is added for each share.
+    /// Rebuilds a filter; `add` adds its contents, once for each share.
     fn rebuild(filter: &mut Filter, mut add: impl FnMut(&mut Filter)) {
         filter.start_share();
         loop {
@@ -232,7 +234,7 @@ mod tests {
         rebuild(&mut filter, |filter| {
             (200..300).for_each(|a| filter.add_diverted(a));
             (1_050..1_100).for_each(|a| filter.add_near(a));
-            // What comes meanwhile, comes to the later shares again.
+            // Addresses that were added meanwhile are added again for the later shares.
             (5_000..late).for_each(|a| filter.add_diverted(a));
             filter.add_diverted(late);
             late += 1;

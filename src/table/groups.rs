@@ -1,28 +1,28 @@
-//! Large groups of servers: how a client gets its server without a look at all of them.
+//! Large groups of servers: how a client gets its server without examining all of them.
 //!
-//! The servers of a large group are parted into clusters by their seeds. A client is given a cluster by weighted
-//! rendezvous, where a cluster weighs what its servers weigh together, and within that a server in the same way. So each
-//! server has its share of the clients, and one that comes or goes moves its own clients, and as many once more at most
-//! within its cluster. The servers of a cluster stand together in the group's chain.
+//! The servers of a large group are divided into clusters by their seeds. Weighted rendezvous hashing selects a cluster
+//! for a client, where the weight of a cluster is the sum of its servers' weights, and then a server of the cluster in
+//! the same way. So each server has its share of the clients. Adding or removing a server moves its own clients, and at
+//! most as many others within its cluster. The servers of a cluster are contiguous in the group's chain.
 //!
-//! The index says for some groups where each cluster begins, and what it weighs. Without it that is found by going
-//! through the chain, with the same result.
+//! For some groups the index holds the first entry and the weight of each cluster. For the others these are found by
+//! walking the chain, with the same result.
 
 use crate::table::server::{NONE, ServerSlot};
 
-/// Groups of more servers than this are large. Those of fewer choose among all of them.
+/// Groups of more servers than this are large. Other groups choose among all their servers.
 pub(crate) const FEW_SERVERS: usize = 64;
 
 /// How many clusters a large group has.
 pub(crate) const CLUSTERS: usize = 32;
 
-/// What is known of the clusters of a group: for each its first entry and its weight.
+/// The clusters of a group: the first entry and the weight of each.
 pub(crate) type Clusters = [[u32; 2]; CLUSTERS];
 
 /// Words of the index for one group: the number of the first entry of its chain plus one, and its clusters.
 pub(crate) const GROUP_WORDS: usize = 1 + 2 * CLUSTERS;
 
-/// How many large groups the index of a storage with so many entries for servers has room for.
+/// How many large groups fit into the index of a storage with this many server entries.
 #[cfg(feature = "alloc")]
 pub(crate) const fn groups_for(servers: usize) -> usize {
     match servers / 128 {
@@ -76,7 +76,7 @@ impl Groups<'_> {
         }
     }
 
-    /// Takes note that a server of this cluster has another weight, if the group is there.
+    /// Records the new weight of a server of this cluster, if the index has the group.
     pub(crate) fn reweigh(&mut self, first: u16, cluster: usize, old: u16, new: u16) {
         if let Some([_, clusters @ ..]) = self.group(u32::from(first) + 1)
             && let Some([_, weight]) = clusters.as_chunks_mut().0.get_mut(cluster)
@@ -85,14 +85,14 @@ impl Groups<'_> {
         }
     }
 
-    /// Takes out the group whose chain begins with this entry, if it is there.
+    /// Removes the group whose chain begins with this entry, if it is there.
     pub(crate) fn leave(&mut self, first: u16) {
         if let Some([owner, ..]) = self.group(u32::from(first) + 1) {
             *owner = 0;
         }
     }
 
-    /// Takes note that another entry stands in the place of one, in any group.
+    /// Records that entry `new` has replaced entry `old`, in any group.
     pub(crate) fn replace(&mut self, old: u16, new: u16) {
         for [owner, clusters @ ..] in self.0.as_chunks_mut::<GROUP_WORDS>().0 {
             if *owner == u32::from(old) + 1 {

@@ -27,7 +27,7 @@ impl core::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Before they are derived.
+    /// Keys that have not been derived yet.
     pub(crate) const NONE: Self = Self([0; 6]);
 
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
@@ -95,8 +95,8 @@ pub(crate) fn sip13(key: (u64, u64), words: [u64; 2]) -> u64 {
     sip(key, [words[0], words[1], BYTES], (1, 3))
 }
 
-/// SipHash of words of which the last has the length of all bytes in its top byte, with so many rounds after each word, and so
-/// many at the end. A small processor that needs it with other numbers of rounds has it once.
+/// SipHash of words, the last of which has the length of all bytes in its top byte: `each` rounds after each word, and
+/// `last` rounds at the end. It is compiled once for a small processor that needs several numbers of rounds.
 #[cfg_attr(any(target_pointer_width = "64", not(feature = "naming")), inline(always))]
 #[cfg_attr(all(not(target_pointer_width = "64"), feature = "naming"), inline(never))]
 pub(crate) fn sip((k0, k1): (u64, u64), words: [u64; 3], (each, last): (usize, usize)) -> u64 {
@@ -179,7 +179,7 @@ impl Key {
         Self::packed(protocol, self.addresses.rotate_left(32), ports.rotate_left(16))
     }
 
-    /// Both ends, the nearer first.
+    /// Both ends, the near one first.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) const fn ends(self) -> (Endpoint, Endpoint) {
@@ -187,7 +187,7 @@ impl Key {
         (near, Endpoint::new(self.addresses as u32, (self.ports >> 16) as u16))
     }
 
-    /// What a whole packet says that goes from the nearer end to the other.
+    /// The flow of a whole packet from the near end to the far end.
     #[cfg(target_pointer_width = "64")]
     pub(crate) const fn flow(self) -> Flow {
         let (source, destination) = self.ends();

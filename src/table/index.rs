@@ -40,7 +40,7 @@ const ONE_BACK: u32 = ONE_AWAY.wrapping_neg();
 /// The contents of a free place: no tag, and slot zero.
 const NO_ENTRY: (u8, u32) = (0, 0);
 
-/// Whether that word is maintained. On a processor without caches it would only cost time.
+/// Whether the word about displaced entries is maintained. On a processor without caches it would only cost time.
 const COUNTS_AWAY: bool = cfg!(target_pointer_width = "64");
 
 /// The buckets of an index.
@@ -82,7 +82,7 @@ impl Layout {
         self.buckets != 0
     }
 
-    /// For one index over all of these words.
+    /// The layout of a single index over all of these words.
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn of_one(words: &[u32]) -> Self {
         let skip = words.as_ptr().align_offset(WORDS * size_of::<u32>());
@@ -222,7 +222,7 @@ const fn first(hash: u64, buckets: u32) -> u32 {
     }
 }
 
-/// The other bucket of an entry in `bucket`; the other of the other is the first again.
+/// The other bucket of an entry in `bucket`. The other bucket of the result is `bucket` again.
 #[inline]
 const fn other(bucket: u32, tag: u8, buckets: u32) -> u32 {
     let sum = reduce((tag as u32).wrapping_mul(0x9e37_79b1), buckets);
@@ -313,7 +313,7 @@ impl Index<'_> {
         true
     }
 
-    /// Puts an entry in the place of one that has room in its own other bucket.
+    /// Puts an entry in the place of another one, which moves to its own other bucket if there is room.
     #[cold]
     fn replace(&mut self, bucket: u32, entry: (u8, u32), away: bool) -> bool {
         let buckets = self.0.len() as u32;

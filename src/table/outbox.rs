@@ -43,8 +43,8 @@ pub(crate) struct Outbox {
 
 /// A token bucket. It holds at most the messages of one second, plus less than one message earned towards the next.
 ///
-/// It counts millionths of a message, of which each microsecond adds as many as the rate says. So nothing is rounded,
-/// however often it is called, and nothing is divided.
+/// It counts millionths of a message: each microsecond adds `rate` of them. So filling it needs no rounding, however
+/// often it is called, and no division.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     /// Millionths of a message.

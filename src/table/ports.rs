@@ -138,7 +138,7 @@ pub(crate) fn preferred_range(keys: &Keys, alternatives: &List<Alternative>, cli
     Some(Alternative { first: address, last: address, ports })
 }
 
-/// The position of a client's address among this many.
+/// The position of a client's preferred address among this many.
 #[inline(always)]
 fn preferred(keys: &Keys, client: u32, addresses: u32) -> u32 {
     reduce(keys.choose(Label::Alternative, [u64::from(client), 0]) as u32, addresses)
@@ -156,7 +156,7 @@ fn given(alternatives: &List<Alternative>) -> impl Iterator<Item = &Alternative>
     alternatives.iter().filter(|a| a.has_ports())
 }
 
-/// How many addresses those have.
+/// How many addresses these ranges have.
 fn count(alternatives: &List<Alternative>) -> u32 {
     given(alternatives).fold(0, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1))
 }

@@ -38,7 +38,7 @@ pub(crate) enum Treatment {
     Switch = 0,
     /// They stay, and those that can be handed over wait for that.
     HandOver,
-    /// The same, and TCP connections that cannot are reset.
+    /// As `HandOver`, but TCP connections that cannot be handed over are reset.
     HandOverOrReset,
     /// TCP connections are reset, others change servers.
     Reset,
@@ -113,7 +113,7 @@ pub(crate) struct RedivertLog {
     forgotten: u16,
     /// How many different epochs connections may have besides the newest.
     span: u8,
-    /// When the oldest forgotten connections that may still be in the table were forgotten.
+    /// When connections were last forgotten.
     forgotten_at: Tick,
 }
 
@@ -185,8 +185,8 @@ impl RedivertLog {
         }
     }
 
-    /// Forgets every connection as of `now`; without `any` all have already been forgotten. Forgotten connections are
-    /// recognised by their epochs. No re-divert is left to follow, and no server has connections any more.
+    /// Forgets every connection as of `now`; if `any` is false, all have already been forgotten. Forgotten connections
+    /// are recognised by their epochs. No re-divert is left to follow, and no server has connections any more.
     ///
     /// When the epochs are used up, because connections forgotten many times before have not been swept yet, the table
     /// [is closed](Self::is_closed) to new connections until they have been. Returns how many were counted on servers.
@@ -226,7 +226,7 @@ impl RedivertLog {
         self.forgotten == 0
     }
 
-    /// When the connections were forgotten.
+    /// When connections were last forgotten.
     pub(crate) const fn forgotten_at(&self) -> Tick {
         self.forgotten_at
     }

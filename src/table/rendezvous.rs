@@ -1,15 +1,16 @@
-//! Weighted rendezvous: which of several candidates a client gets.
+//! Weighted rendezvous hashing: which of several candidates a client gets.
 //!
-//! It is the one with the lowest `-log(hash) / weight`, where the hash is of the client and the candidate. So each
-//! candidate's share of the clients is its share of the weights, and one that comes or goes moves no clients but its own.
+//! A client gets the candidate with the lowest `-log(hash) / weight`, where the hash is of the client and the
+//! candidate. So each candidate's share of the clients is its share of the weights, and adding or removing a candidate
+//! moves only its own clients.
 
-/// The best candidate so far. Any is better than none, which has no weight.
+/// The best candidate so far. Initially there is none, with weight zero: any candidate is better.
 #[derive(Debug)]
 pub(crate) struct Rendezvous {
     best: u32,
     cost: u32,
     weight: u32,
-    /// What decides between equal ones, so that their order does not.
+    /// Decides between equal candidates, so that their order does not matter.
     tie: u32,
 }
 
@@ -19,7 +20,7 @@ impl Rendezvous {
         Self { best: 0, cost: 1, weight: 0, tie: 0 }
     }
 
-    /// Looks at one more candidate. One without weight is not chosen.
+    /// Considers another candidate. One with weight zero is never chosen.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn look(&mut self, best: u32, hash: u64, weight: u32) {
         let (cost, tie) = (negative_log2((hash >> 32) as u32), hash as u32);
@@ -30,7 +31,7 @@ impl Rendezvous {
         }
     }
 
-    /// The candidate that the client gets, unless none had a weight.
+    /// The candidate that the client gets; `None` if none had a weight.
     pub(crate) fn best(&self) -> Option<u32> {
         (self.weight != 0).then_some(self.best)
     }
@@ -73,7 +74,7 @@ mod tests {
         assert_eq!(choose(&[]), None);
         assert_eq!(choose(&[(1, u64::MAX, 0)]), None);
         assert_eq!(choose(&[(1, u64::MAX, 0), (2, 0, 1)]), Some(2));
-        // The same cost, and other hashes.
+        // The same cost, but different hashes.
         let (a, b) = ((1, 7 << 32 | 1, 3), (2, 7 << 32 | 2, 3));
         assert_eq!((choose(&[a, b]), choose(&[b, a])), (Some(1), Some(1)));
     }

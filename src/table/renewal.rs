@@ -6,20 +6,20 @@ use crate::time::Tick;
 /// How far the index's filter and classes have been rebuilt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Renewal {
-    /// How many rules have gone since the last pass began.
+    /// How many rules were removed since the last pass began.
     pub(crate) gone: u32,
-    /// When the first of them went, or the last pass ended; and how many ticks after that the next one begins.
+    /// When the first of them was removed, or the last pass ended; and how many ticks after that the next pass begins.
     since: Tick,
     pause: u32,
     pub(crate) stage: Stage,
-    /// Whether every connection's original destination is that of a rule, as far as the filter tells: a packet that it
-    /// does not know is of no connection then.
+    /// Whether, according to the filter, every connection's original destination is that of a rule: then a packet whose
+    /// destination is not in the filter belongs to no connection.
     pub(crate) covers_connections: bool,
-    /// The next rule that may point at a drained entry for a server.
+    /// The next rule that may point at a drained server entry.
     pub(crate) following: u32,
 }
 
-/// When more rules than this have gone, and half as many as are left, the next pass begins at once.
+/// When more rules were removed than this number plus half of the rules that are left, the next pass begins at once.
 const MANY: u32 = 1_024;
 
 /// No rule points at a drained entry.
@@ -28,11 +28,11 @@ pub(crate) const ALL_FOLLOWED: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Done,
-    /// The filter is to be cleared from this word on.
+    /// The next word of the filter to clear.
     Filter(u32),
-    /// The next rule is to be noted again.
+    /// The next rule to note again.
     Rules(u32),
-    /// The next slot of a connection is to be held against the filter.
+    /// The next connection slot to check against the filter.
     Connections(u32),
 }
 
@@ -60,7 +60,7 @@ impl Renewal {
         self.stage == Stage::Done && (has_paused || self.gone > MANY + rules / 2)
     }
 
-    /// A rule has gone.
+    /// Counts a rule that was removed.
     pub(crate) const fn note_gone(&mut self, now: Tick) {
         if self.gone == 0 {
             self.since = now;
@@ -68,17 +68,18 @@ impl Renewal {
         self.gone += 1;
     }
 
-    /// A pass begins.
+    /// Starts a pass.
     pub(crate) const fn start(&mut self) {
         (self.gone, self.stage, self.covers_connections) = (0, Stage::Filter(0), false);
     }
 
-    /// A pass has ended that has looked at so many rules and connections. The more there were, the rarer it is.
+    /// Ends a pass that has examined this many rules and connections. The more there were, the longer the pause before
+    /// the next pass.
     pub(crate) const fn end(&mut self, now: Tick, looked_at: u32) {
         (self.stage, self.since, self.pause) = (Stage::Done, now, INTERVAL * (1 + looked_at / 0x1_0000));
     }
 
-    /// Entries for servers have been drained.
+    /// Starts looking for rules that point at drained server entries.
     pub(crate) const fn start_following(&mut self) {
         self.following = 0;
     }

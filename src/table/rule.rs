@@ -15,12 +15,12 @@ use crate::wire::ipv4::{TCP, UDP};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DivertSlot {
-    /// Prefix and port, and where rules for those stand among all: see [`rank`].
+    /// Prefix and port, encoded so that they sort in the order of the rules: see [`rank`].
     rank: u64,
     clients: u32,
     /// The first of its servers; the others follow by their links.
     pub(crate) servers: u16,
-    /// The length of the clients' prefix, and above it what becomes of segments from the middle.
+    /// The length of the clients' prefix, and above it what happens to midstream segments.
     clients_length: u8,
     /// The protocol, zero for any, and flags above it.
     protocol: u8,
@@ -30,21 +30,21 @@ pub struct DivertSlot {
 const LENGTH_BITS: u32 = 6;
 /// The numbers of the protocols that a rule can be limited to have this bit clear: 1, 6 and 17.
 const RESUMABLE: u8 = 0x08;
-/// And these bits tell them apart: the one between is set in 6 alone, like the one below it.
+/// And these bits distinguish them. Bit 2, which is left out, is set only in 6, like bit 1.
 const PROTOCOL: u8 = 0x13;
 const LEAST_LOADED: u8 = 0x04;
 const KEEP_SOURCE: u8 = 0x40;
-/// With the source replaced: nothing else is. With the source kept: the servers' own addresses must not be seen.
+/// If the source is replaced: nothing else is. If the source is kept: the servers' own addresses must not be seen.
 const HIDES: u8 = 0x20;
 const ANY_PORT_REPLIES: u8 = 0x80;
 
-/// In a rank, in place of a port.
+/// In a rank, stands for any port.
 pub(in crate::table) const ANY_PORT: u64 = 1 << 16;
 const NETWORK: u32 = 17;
 const LENGTH: u32 = 49;
 
-/// Where rules for this prefix and port stand among all: the longer prefixes first, then by address, then by port, and
-/// any port behind all others.
+/// The sort key of rules for this prefix and port: longer prefixes first, then by address, then by port, with any port
+/// last.
 pub(in crate::table) const fn rank(length: u8, network: u32, port: u64) -> u64 {
     (32 - length as u64) << LENGTH | (network as u64) << NETWORK | port
 }
@@ -53,7 +53,7 @@ impl DivertSlot {
     /// An unused place.
     pub const EMPTY: Self = Self { rank: 0, clients: 0, servers: 0, clients_length: 0, protocol: 0 };
 
-    /// `is_forward` says that it is about an address of our own.
+    /// `is_forward` says that its original is one of the translator's own addresses.
     pub(crate) fn new(divert: &Divert<'_>, servers: u16, is_forward: bool) -> Self {
         let Match { destination, port, protocol, clients } = divert.matches;
         let options = divert.options;
@@ -99,7 +99,7 @@ impl DivertSlot {
         bits | (bits & 2) << 1
     }
 
-    /// Whether this is what it matches.
+    /// Whether this is exactly its match.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(in crate::table) const fn is_exactly(&self, rank: u64, protocol: u8, clients: u32, length: u8) -> bool {
@@ -147,7 +147,7 @@ impl DivertSlot {
         midstream_from(self.clients_length >> LENGTH_BITS)
     }
 
-    /// Its options; whether it ejects servers stands elsewhere.
+    /// Its options; whether it ejects servers is stored elsewhere.
     pub(crate) const fn options(&self, ejecting: bool) -> DivertOptions {
         DivertOptions {
             keep_source: self.keeps_source(),
@@ -163,7 +163,7 @@ impl DivertSlot {
         self.clients_length & ((1 << LENGTH_BITS) - 1)
     }
 
-    /// The one address that it is about; `None` if it is about a whole prefix.
+    /// The single address that it matches; `None` if it matches a whole prefix.
     pub(crate) const fn host(&self) -> Option<u32> {
         if self.rank >> LENGTH == 0 { Some(self.network()) } else { None }
     }
@@ -193,7 +193,7 @@ impl DivertSlot {
 
 #[cfg(feature = "control")]
 impl DivertSlot {
-    /// Whether it can match a packet that goes there.
+    /// Whether it can match a packet to this place.
     pub(crate) fn speaks_of(&self, to: server::Place) -> bool {
         let ports = self.port().is_none_or(|own| to.port.is_none_or(|port| port == own));
         ports && (to.address ^ self.network()) & mask(self.length()) == 0
@@ -207,7 +207,7 @@ impl DivertSlot {
     }
 }
 
-/// The two bits that stand for what becomes of segments from the middle, in the table and in datagrams.
+/// The two bits that say what happens to midstream segments, in the table and in datagrams.
 pub(crate) const fn midstream_number(midstream: Option<Midstream>) -> u8 {
     match midstream {
         None => 0,
@@ -217,7 +217,7 @@ pub(crate) const fn midstream_number(midstream: Option<Midstream>) -> u8 {
     }
 }
 
-/// What two bits stand for.
+/// Decodes the two bits of [`midstream_number`].
 pub(crate) const fn midstream_from(number: u8) -> Option<Midstream> {
     match number & 3 {
         0 => None,
@@ -227,12 +227,12 @@ pub(crate) const fn midstream_from(number: u8) -> Option<Midstream> {
     }
 }
 
-/// What a rule says, as the table holds it; from [`Translator::diverts`](crate::Translator::diverts).
+/// A rule as the table holds it; from [`Translator::diverts`](crate::Translator::diverts).
 #[derive(Clone, Copy, Debug)]
 pub struct DivertEntry<'a> {
     slot: DivertSlot,
     servers: &'a [server::ServerSlot],
-    /// What is measured of them, if anything is.
+    /// The measurements of the servers, if there are any.
     measured: &'a [MeasuredServerSlot],
 }
 
@@ -271,7 +271,7 @@ impl<'a> DivertEntry<'a> {
         self.slot.matches()
     }
 
-    /// What it asks for besides what it matches and its servers.
+    /// The rule's options: everything but its match and its servers.
     #[must_use]
     pub fn options(&self) -> DivertOptions {
         self.slot.options(self.is_ejecting())
@@ -308,15 +308,15 @@ impl<'a> DivertEntry<'a> {
         self.slot.is_ejecting(self.servers, self.measured)
     }
 
-    /// What becomes of segments from the middle of connections, if the rule says so itself
+    /// What happens to segments in the middle of unknown connections, if the rule itself says so
     /// ([`Divert::midstream`](crate::Divert::midstream)).
     #[must_use]
     pub const fn midstream(&self) -> Option<Midstream> {
         self.slot.midstream()
     }
 
-    /// Its servers, with the weights that the rule gives them, and how many connections stand on each through this rule. A rule without a group has one server, whose
-    /// connections are counted for all rules that have this server alone.
+    /// Its servers, with the weights that the rule gives them, and how many connections each has through this rule. A
+    /// rule without a group has one server, whose connections are counted for all rules that have only this server.
     pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
         let listed = self.slot.members(self.servers, self.measured);
         listed.map(|(slot, weighted)| (weighted, slot.connections))
@@ -324,13 +324,14 @@ impl<'a> DivertEntry<'a> {
 }
 
 impl DivertSlot {
-    /// Whether servers that fail are ejected. That stands with what is measured of them.
+    /// Whether servers that fail are ejected. This is stored with their measurements.
     pub(crate) fn is_ejecting(&self, servers: &[server::ServerSlot], measured: &[MeasuredServerSlot]) -> bool {
         let first = server::meant(servers, self.servers);
         measured.get(usize::from(first)).is_some_and(|measured| measured.ejection.on)
     }
 
-    /// The entries of its servers, and what the rule says of each: one that is ejected weighs nothing for now.
+    /// The entries of its servers, each with its target and its weight in the rule: the entry of an ejected server has
+    /// weight zero for now.
     pub(crate) fn members<'a>(
         &self,
         servers: &'a [server::ServerSlot],
@@ -362,14 +363,14 @@ fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
 }
 
 /// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
-/// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
+/// the logarithm of the number of rules; rules that differ only in protocol or client are tried one by one.
 pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: Endpoint) -> Option<&DivertSlot> {
     // No other protocol has a port that a rule could name.
     let port = if matches!(protocol, TCP | UDP) { u64::from(destination.port) } else { ANY_PORT };
     while let Some(first) = rules.first() {
         let length = first.length();
         let network = rank(length, destination.address & mask(length), 0);
-        // Each search goes on behind the one before. The last one is for shorter prefixes; no rule is about port 0.
+        // Each search continues after the previous one. The last one is for shorter prefixes; no rule matches port 0.
         let wanted = if first.rank <= network | port {
             network | port
         } else if first.rank <= network | ANY_PORT {
@@ -390,7 +391,8 @@ pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destinat
     None
 }
 
-/// The same where it is a rule for this very address, and the first of its rank. `None` says nothing.
+/// The same, but only if the result is a rule for exactly this address and the first of its rank. `None` does not mean
+/// that there is no rule.
 #[cfg(target_pointer_width = "64")]
 #[inline(always)]
 pub(crate) fn find_host(
@@ -411,7 +413,7 @@ pub(crate) fn names(rules: &[DivertSlot], address: u32) -> bool {
     from_rank(rules, rank(32, address, 0)).first().is_some_and(|rule| rule.host() == Some(address))
 }
 
-/// What is kept count of among the rules of a large storage, which are too many to be looked through.
+/// Counts of rules in a large storage, which has too many rules to examine all of them.
 #[cfg(target_pointer_width = "64")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RuleCounts {
@@ -452,7 +454,7 @@ pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, Endpoint { address, p
     of_rank(from_rank(rules, rank), rank, |s| s.is_for(protocol)).is_some()
 }
 
-/// The first of the rules of this rank, which stand in front, that is `suitable`.
+/// The first rule of this rank that is `suitable`; the rules of this rank come first in `rules`.
 fn of_rank(rules: &[DivertSlot], rank: u64, suitable: impl Fn(&DivertSlot) -> bool) -> Option<&DivertSlot> {
     rules.iter().take_while(|s| s.rank == rank).find(|s| suitable(s))
 }

@@ -1,12 +1,12 @@
-//! The index of rules in a large storage: a rule is found by what it matches, however many there are.
+//! The index of rules in a large storage: finds a rule by its match, however many rules there are.
 //!
-//! Rules are of classes: the length of the destination's prefix, with a port or without; and within that the protocol and
-//! the length of the clients' prefix. A packet is looked up once in each class that has rules, the most specific first,
-//! by a keyed hash of its addresses cut to the lengths of the class (tuple space search). A filter of the destinations
-//! comes before it, so that a class that has no rule for a destination costs one word.
+//! Rules are divided into classes by the length of the destination's prefix, with a port or without; and within these
+//! by the protocol and the length of the clients' prefix. A packet is looked up once in each class that has rules, the
+//! most specific first, by a keyed hash of its addresses masked to the lengths of the class (tuple space search). A
+//! filter of the destinations is consulted first, so that a class that has no rule for a destination costs one word.
 //!
-//! Neither classes nor destinations can be taken away, since other rules may be of them. So both are rebuilt when
-//! many rules have gone, a few rules at a time; until then some look-ups are in vain.
+//! Neither a class nor a destination can be removed, since other rules may share it. So both are rebuilt when many
+//! rules were removed, a few rules at a time; until then some look-ups are unnecessary.
 
 use crate::connection::Direction;
 use crate::endpoint::{Endpoint, mask};
@@ -18,18 +18,18 @@ use crate::table::rule::{ANY_PORT, DivertSlot, rank};
 use crate::table::server::Place;
 use crate::wire::ipv4::{ICMP, TCP, UDP};
 
-/// The index is of one way only.
+/// The index has one direction only.
 const WAY: Direction = Direction::ToServer;
 
-/// Destination prefixes have so many lengths.
+/// How many lengths a destination prefix can have.
 const LENGTHS: usize = 33;
 
-/// IndexKey classes have rules, as pairs of words at the end of the index: a bit for each length of destinations; then for
-/// each of these the rules with any port, and those with a port: a bit for each length of clients, and above them one
-/// for each protocol. Behind them the same once more for those that are being rebuilt.
+/// Which classes have rules, as pairs of words at the end of the index: a bit for each length of destinations; then for
+/// each of these lengths the rules with any port, and those with a port: a bit for each length of clients, and above
+/// them one for each protocol. After these, the same again for the set that is being rebuilt.
 type Classes = [[u32; 2]];
 
-/// Numbers of 64 bits for one set of classes.
+/// 64-bit numbers in one set of classes.
 const CLASSES: usize = 1 + 2 * LENGTHS + 1;
 
 /// Words of both sets.
@@ -104,7 +104,7 @@ impl Directory {
     }
 }
 
-/// The index, to be read.
+/// The index for reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RuleIndex<'a> {
     pub(crate) directory: &'a Directory,
@@ -158,7 +158,7 @@ impl<'a> RuleIndex<'a> {
         None
     }
 
-    /// The most specific of the rules of this rank, which is of these classes.
+    /// The most specific of the rules of this rank; `class` has the protocols and the lengths of clients that occur.
     #[inline(always)]
     fn find_of(self, rules: &[DivertSlot], rank: u64, class: u64, protocol: u8, client: u32) -> Option<&DivertSlot> {
         for protocol in [protocol, 0] {
@@ -195,7 +195,7 @@ impl<'a> RuleIndex<'a> {
         [protocol, 0].into_iter().find_map(|protocol| self.find_exactly(rules, rank, protocol, 0, 0))
     }
 
-    /// Asks for the line in which the most usual rule for this destination stands: one for exactly this port, and for all
+    /// Prefetches the line of the most common kind of rule for this destination: one for exactly this port, and for all
     /// protocols and clients.
     #[inline(always)]
     pub(crate) fn prefetch(self, Endpoint { address, port }: Endpoint) {
@@ -203,8 +203,9 @@ impl<'a> RuleIndex<'a> {
         prefetch(self.words, self.directory.layout.position(WAY, hash) as usize);
     }
 
-    /// Looks at every rule that can match a packet to `at`, the most specific first. False if that cannot be done by
-    /// look-ups, and then some may be missing: there may be one for some clients only, or for a port while `at` has none.
+    /// Calls `look` for every rule that can match a packet to `at`, the most specific first. False if look-ups cannot
+    /// find all of them, so that some may be missing: there may be a rule for some clients only, or for a port while
+    /// `at` has none.
     #[cfg(feature = "control")]
     pub(crate) fn each_that_speaks_of(
         self,
@@ -237,7 +238,7 @@ impl<'a> RuleIndex<'a> {
         true
     }
 
-    /// The place of the rule that matches the same as this one.
+    /// The place of the rule with the same match as this one.
     pub(crate) fn place(self, rules: &[DivertSlot], rule: &DivertSlot) -> Option<usize> {
         let (protocol, length) = (rule.protocol_or_zero(), rule.clients_length());
         self.find_exactly(rules, rule.rank(), protocol, rule.clients(), length).map(|place| place as usize)
@@ -281,8 +282,8 @@ impl<'a> RuleIndex<'a> {
     }
 }
 
-/// In the filter, in place of a length: what is said of an endpoint that rules for client prefixes name, and of a
-/// server that a rule hides.
+/// In the filter, in place of a length: for an endpoint that rules for client prefixes name, and for a server that a
+/// rule hides.
 const FOR_CLIENTS: u8 = 33;
 const HIDDEN: u8 = 34;
 
@@ -290,7 +291,7 @@ const fn of_endpoint(Endpoint { address, port }: Endpoint) -> u32 {
     address ^ (port as u32) << 16
 }
 
-/// The longest of some lengths, which is taken out.
+/// Removes and returns the longest of some lengths.
 #[inline(always)]
 const fn pop_longest(lengths: &mut u64) -> Option<u8> {
     match lengths.checked_ilog2() {
@@ -315,7 +316,7 @@ const fn in_filter(keys: &Keys, length: u8, network: u32, words: usize) -> (usiz
     (word, 1 << (hash & 15) | 1 << (hash >> 4 & 15))
 }
 
-/// The index, to be changed.
+/// The index for changes.
 #[derive(Debug)]
 pub(crate) struct RuleIndexMut<'a> {
     pub(crate) directory: &'a mut Directory,
@@ -325,7 +326,7 @@ pub(crate) struct RuleIndexMut<'a> {
 }
 
 impl RuleIndexMut<'_> {
-    /// Whether there is one.
+    /// Whether there is an index.
     pub(crate) const fn is_there(&self) -> bool {
         self.directory.is_there()
     }
@@ -362,7 +363,7 @@ impl RuleIndexMut<'_> {
     /// Enters a rule under another place.
     pub(super) fn relocate(&mut self, rule: &DivertSlot, from: usize, to: usize) {
         self.remove(rule, from);
-        // There is room where it was just now.
+        // There is room: the entry was just removed.
         let _ = self.insert(rule, to);
     }
 
@@ -389,14 +390,14 @@ impl RuleIndexMut<'_> {
         }
     }
 
-    /// Starts to rebuild classes and filter: the filter is to be [cleared](Self::clear), and then every rule
+    /// Starts to rebuild classes and filter: the filter must be [cleared](Self::clear), and then every rule
     /// [noted](Self::note) again.
     pub(crate) fn start_rebuilding(&mut self) {
         self.classes().1.fill([0; 2]);
         self.directory.is_complete = false;
     }
 
-    /// Clears so many words of the filter, from this one on. False if there are none.
+    /// Clears this many words of the filter, starting at `from`. False if there are none left.
     pub(crate) fn clear(&mut self, from: usize, words: usize) -> bool {
         let end = self.filter.len().min(from.saturating_add(words));
         let cleared = self.filter.get_mut(from..end).unwrap_or_default();
@@ -404,7 +405,7 @@ impl RuleIndexMut<'_> {
         !cleared.is_empty()
     }
 
-    /// Every rule has been noted again.
+    /// Finishes rebuilding: every rule has been noted again.
     pub(crate) fn finish_rebuilding(&mut self) {
         let (classes, fresh) = self.classes();
         for (old, new) in classes.iter_mut().zip(fresh) {

@@ -1,8 +1,8 @@
 //! The rules, over the storage: sorted in small storages, found by an index in large ones.
 //!
-//! Two questions about rules cannot be answered by a look-up of what they match: whether one hides the server that a
-//! packet comes from, and whether one for some client names a port of our own. In large storages the few rules that
-//! such a question is about stand apart, in front of all others, so that only they are looked through.
+//! Two questions about rules cannot be answered by looking up a match: whether a rule hides the server that a packet
+//! comes from, and whether a rule for some client names a port of the translator's own. In large storages the few rules
+//! that such a question concerns stand apart, in front of all others, so that only they need to be examined.
 
 #[cfg(target_pointer_width = "64")]
 use crate::divert::Divert;
@@ -11,8 +11,8 @@ use crate::table::rule::DivertSlot;
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndexMut;
 
-/// The rules, over the storage: those in use stand in front. The most specific stands first; where there is an index, those
-/// that stand apart.
+/// The rules, over the storage: the slots in use come first. They are sorted, the most specific rule first; where there
+/// is an index, the rules that stand apart come first.
 #[derive(Debug)]
 pub(crate) struct Diverts<'a> {
     pub(crate) slots: &'a mut [DivertSlot],
@@ -40,7 +40,7 @@ impl Diverts<'_> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn insert(&mut self, place: usize, mut slot: DivertSlot) {
         self.length += 1;
-        // Each takes what the one before it had. `rotate_right` takes a kilobyte of flash.
+        // Each slot takes the rule of the one before it. `rotate_right` takes a kilobyte of flash.
         for later in self.slots.get_mut(place..self.length).unwrap_or_default() {
             core::mem::swap(later, &mut slot);
         }
@@ -61,11 +61,11 @@ impl Diverts<'_> {
     }
 }
 
-/// Where there is an index: those that stand apart, in front of all others, and those behind them.
+/// Where there is an index: first the rules that stand apart, then all others.
 #[cfg(target_pointer_width = "64")]
 impl Diverts<'_> {
-    /// Enters a rule, apart from most or behind all others. Returns its place; `None` if the index has no room, in which
-    /// case nothing has changed. The caller has made sure that there is a slot for it.
+    /// Enters a rule, either with those that stand apart or after all others. Returns its place; `None` if the index
+    /// has no room, in which case nothing has changed. The caller has made sure that there is a slot for it.
     #[must_use]
     pub(crate) fn insert_indexed(&mut self, slot: DivertSlot, stands_apart: bool) -> Option<usize> {
         let end = self.length;
@@ -102,8 +102,8 @@ impl Diverts<'_> {
         other
     }
 
-    /// Puts the last rule on the same side of the border in the place of this one, and the last of all in the place of
-    /// that.
+    /// Removes a rule: the last rule on the same side of the border takes its place, and the last rule of all takes the
+    /// place of that one.
     fn remove_indexed(&mut self, place: usize) {
         let (Some(last), Some(gone)) = (self.length.checked_sub(1), self.slots.get(place).copied()) else {
             return;
@@ -119,7 +119,7 @@ impl Diverts<'_> {
         self.length = last;
     }
 
-    /// Puts a rule in another place, where no rule stands.
+    /// Moves a rule to a free place.
     fn relocate(&mut self, from: usize, to: usize) {
         if from != to
             && let Some(&moved) = self.slots.get(from)

@@ -1,11 +1,11 @@
-//! The servers that rules point at, and how many connections stand on each.
+//! The servers that rules point at, and how many connections each has.
 //!
-//! Each target of a rule has an entry of its own. A connection remembers the entry that chose its server, and the entry counts it; so a re-divert that
-//! moves every connection of an entry at once moves its count too, by changing the entry. An entry that no rule points
-//! at any more stays until its last connection has gone.
+//! Each target of a rule has an entry of its own. A connection remembers the entry that chose its server, and the entry
+//! counts it; so a re-divert that moves every connection of an entry at once moves its count too, by changing the
+//! entry. An entry that no rule points at any more stays until its last connection has ended.
 //!
-//! In a large storage rules that have one server alone share its entry, so that there can be more rules than entries.
-//! An index finds it: a list for each value of a keyed hash of the server.
+//! In a large storage, rules that have only one server share its entry, so that there can be more rules than entries.
+//! An index finds the entry: a list for each value of a keyed hash of the server.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
@@ -24,14 +24,14 @@ pub(crate) const MAX_SERVERS: usize = NONE as usize - 1;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ServerSlot {
     pub(crate) address: u32,
-    /// In a group: what this entry's share of the clients depends on. A re-divert keeps it, so that it moves this server's
-    /// clients and nobody else's. Of a shared entry: how many rules share it.
+    /// In a group: determines which clients this entry gets. A re-divert keeps it, so that it moves only this server's
+    /// clients. In a shared entry: how many rules share it.
     pub(crate) seed: u32,
     pub(crate) connections: u32,
     pub(crate) port: u16,
-    /// In a group: its weight. Of a shared entry: the next one in the same list of the index.
+    /// In a group: its weight. In a shared entry: the next one in the same list of the index.
     pub(in crate::table) weight: u16,
-    /// The next entry of the same group; of an unused entry the next unused one.
+    /// The next entry of the same group; in an unused entry, the next unused one.
     pub(crate) next: u16,
     pub(crate) kind: Kind,
     pub(crate) holder: Holder,
@@ -48,18 +48,18 @@ pub(crate) enum Holder {
     Group,
     /// A re-divert that is being followed.
     Redivert,
-    /// As many rules as `seed` says still point at it, and mean the entry that is its `next`: its own server is drained.
+    /// Its own server is drained: the rules that still point at it (`seed` of them) mean the entry in `next`.
     #[cfg(target_pointer_width = "64")]
     Drained,
-    /// Rules that have this server alone, as many as `seed` says. There may be none left, and connections still be there.
+    /// Rules that have only this server, `seed` of them. There may be none left while it still has connections.
     #[cfg(target_pointer_width = "64")]
     Rules,
-    /// The same, and some of its connections may be those of a rule that is gone.
+    /// As `Rules`, but some of its connections may be those of a rule that was removed.
     #[cfg(target_pointer_width = "64")]
     RulesAndOthers,
 }
 
-/// What an entry says of the server.
+/// How an entry describes its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
@@ -93,7 +93,7 @@ impl ServerSlot {
         holder: Holder::Nobody,
     };
 
-    /// Whether rules with this server alone share the entry.
+    /// Whether rules with only this server share the entry.
     pub(crate) const fn is_shared(&self) -> bool {
         cfg!(target_pointer_width = "64") && self.holder as u8 >= SHARED
     }
@@ -144,7 +144,7 @@ impl ServerSlot {
         }
     }
 
-    /// What it says of its server, for comparison.
+    /// How it describes its server, for comparison.
     pub(crate) const fn said(&self) -> (u8, u32, u16) {
         (self.kind as u8, self.address, self.port)
     }
@@ -166,7 +166,7 @@ impl ServerSlot {
         }
     }
 
-    /// Whether every connection of the entry stands on a server that `place` names.
+    /// Whether every connection of the entry is on a server that `place` names.
     pub(crate) fn lies_within(&self, place: Place) -> bool {
         match self.kind {
             Kind::Free | Kind::Same => false,
@@ -175,7 +175,7 @@ impl ServerSlot {
         }
     }
 
-    /// Whether the entry's connections stand on several servers, of which `place` may name some.
+    /// Whether the entry's connections are on several servers, of which `place` may name some.
     pub(crate) const fn may_overlap(&self, place: Place) -> bool {
         match self.kind {
             Kind::Free | Kind::Endpoint => false,
@@ -187,7 +187,7 @@ impl ServerSlot {
 
 #[cfg(feature = "control")]
 impl ServerSlot {
-    /// How many connections stand on the entry; one more if it waits for some that a re-divert is bringing.
+    /// How many connections the entry has; one more if it waits for some that a re-divert is bringing.
     pub(crate) fn expected(&self) -> u32 {
         self.connections + u32::from(self.is_awaiting())
     }
@@ -206,7 +206,7 @@ impl ServerSlot {
         matches!(self.holder, Holder::Group)
     }
 
-    /// How many of its connections are surely those of the rules that point at it.
+    /// How many of its connections certainly belong to the rules that point at it.
     pub(crate) const fn own(&self) -> u32 {
         if self.is_own() && self.rules() != 0 { self.connections } else { 0 }
     }
@@ -266,7 +266,7 @@ impl Unused {
     pub(crate) const ALL: Self = Self { first: NONE, fresh: 0, used: 0 };
 }
 
-/// The entry that a rule means which points at this one.
+/// The entry that is meant by a rule that points at this one.
 #[inline(always)]
 pub(crate) fn meant(slots: &[ServerSlot], entry: u16) -> u16 {
     #[cfg(target_pointer_width = "64")]
@@ -289,7 +289,7 @@ pub(crate) fn count(slots: &mut [ServerSlot], entry: u16) -> bool {
     }
 }
 
-/// Counts a connection less on an entry. True if the entry may not be needed any more.
+/// Counts one connection less on an entry. True if the entry may no longer be needed.
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[must_use]
 pub(crate) fn discount(slots: &mut [ServerSlot], entry: u16) -> bool {
@@ -299,7 +299,7 @@ pub(crate) fn discount(slots: &mut [ServerSlot], entry: u16) -> bool {
     })
 }
 
-/// What a server's share of the clients depends on, and its place in the index.
+/// Determines which clients a server gets, and its place in the index.
 pub(crate) fn seed(keys: &Keys, target: Target) -> u32 {
     let words = match target {
         Target::Same => [0, 0],

@@ -4,7 +4,8 @@ use crate::divert::Target;
 use crate::table::hash::Keys;
 use crate::table::server::{NONE, seed};
 
-/// The index: for each value of a hash the first entry of a list, by its number plus one. The lists go on by `weight`.
+/// The index: for each value of a hash the first entry of a list, by its number plus one. The lists are linked by
+/// `weight`.
 #[derive(Debug)]
 pub(crate) struct Shared<'a> {
     pub(super) firsts: &'a mut [u16],

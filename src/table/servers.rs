@@ -54,8 +54,8 @@ impl Servers<'_> {
         }
     }
 
-    /// Lets go of an entry that a rule or a re-divert pointed at; it stays as long as others do, or connections stand
-    /// on it. One that rules shared can be shared again as long as it stays.
+    /// Detaches a rule or a re-divert from the entry that it pointed at. The entry stays as long as others point at it
+    /// or it has connections. A shared entry can be shared again as long as it stays.
     pub(crate) fn detach(&mut self, entry: u16) {
         let Some(slot) = self.get_mut(entry) else {
             return;
@@ -90,7 +90,7 @@ impl Servers<'_> {
         }
     }
 
-    /// Exchanges the server of an entry.
+    /// Replaces the server of an entry.
     pub(crate) fn set_target(&mut self, entry: u16, target: Target) {
         #[cfg(target_pointer_width = "64")]
         self.leave(entry);
@@ -101,11 +101,11 @@ impl Servers<'_> {
         self.enter(entry);
     }
 
-    /// No entry has connections any more. Returns how many they had.
+    /// Sets the count of connections of every entry to zero. Returns how many there were.
     pub(crate) fn forget(&mut self) -> u32 {
         let mut counted = 0;
         for entry in 0..self.unused.fresh {
-            // An entry that has none already is not waiting for their end.
+            // An entry that already has none is not waiting for connections to end.
             let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections != 0) else {
                 continue;
             };

@@ -1,6 +1,6 @@
 //! The entries that rules with one server share, in large storages.
 //!
-//! An entry stays in the index while connections stand on it, so that a rule that comes back finds them. Two entries may
+//! An entry stays in the index while it has connections, so that a rule that is added again finds them. Two entries may
 //! be for the same server after a re-divert; new rules get the one that is found first.
 
 use crate::divert::Target;
@@ -13,14 +13,15 @@ impl Servers<'_> {
         !self.shared.firsts.is_empty()
     }
 
-    /// The entry that rules with this server alone share, if there is one.
+    /// The entry that rules with only this server share, if there is one.
     pub(crate) fn shared(&self, target: Target) -> Option<u16> {
         let follow = |entry: &u16| self.get(*entry).map(|slot| slot.weight);
         let mut list = core::iter::successors(Some(self.shared.first(target)), follow);
         list.find(|entry| self.get(*entry).is_some_and(|slot| slot.target() == target))
     }
 
-    /// Has one rule more point at the entry that rules with this server alone share, which may have to be made.
+    /// Makes one more rule point at the entry that rules with only this server share. Creates that entry if there is
+    /// none.
     pub(crate) fn share(&mut self, target: Target) -> Option<u16> {
         let entry = match self.shared(target) {
             Some(entry) => entry,
@@ -34,9 +35,10 @@ impl Servers<'_> {
         Some(entry)
     }
 
-    /// Makes an entry that one rule points at a shared one, or one of a group with this seed, unless it is that already.
+    /// Turns an entry that one rule points at into a shared one, or into one of a group with this seed, unless it
+    /// already is that.
     pub(crate) fn set_holder(&mut self, entry: u16, holder: Holder, seed: u32) {
-        // Of the group that it is in it keeps its share.
+        // An entry that stays in its group keeps its share.
         if self.get(entry).is_some_and(|slot| slot.holder == holder) {
             return;
         }
@@ -47,14 +49,14 @@ impl Servers<'_> {
         self.enter(entry);
     }
 
-    /// Puts an entry for `target` in the place of one that connections stand on. Rules that point at the old one mean the
-    /// new one from now on; [`finish_draining`](Self::finish_draining) has to follow.
+    /// Replaces an entry that has connections by one for `target`. Rules that point at the old one mean the new one
+    /// from now on; [`finish_draining`](Self::finish_draining) must follow.
     pub(crate) fn drain(&mut self, entry: u16, target: Target) -> Option<u16> {
         let old = *self.get(entry)?;
         // The new server may be the old one by another name.
         self.leave(entry);
         let new = if old.is_shared() {
-            // It counts all of the rules at once, instead of the one.
+            // It counts all of the old entry's rules, not just one.
             let new = self.share(target)?;
             self.get_mut(new)?.seed += old.seed.wrapping_sub(1);
             new
@@ -77,7 +79,7 @@ impl Servers<'_> {
                 break;
             };
             let pointing = match slot.holder {
-                // Nothing but the chain points at a server that is not the first.
+                // Only the chain points at a server that is not the first.
                 Holder::Group => 1,
                 // Those were counted for the entry that is drained now, but do not point at it.
                 Holder::Drained => slot.seed,
@@ -97,7 +99,7 @@ impl Servers<'_> {
         }
     }
 
-    /// Lets go of a drained entry at which no rule points any more.
+    /// Releases a drained entry that no rule points at any more.
     fn release_drained(&mut self, entry: u16) {
         if let Some(slot) = self.get_mut(entry).filter(|slot| slot.holder == Holder::Drained && slot.seed == 0) {
             (slot.holder, slot.next) = (Holder::Nobody, NONE);
@@ -105,7 +107,7 @@ impl Servers<'_> {
         }
     }
 
-    /// A rule stops to point at this entry if it is drained. Returns the entry that the rule means.
+    /// Stops a rule from pointing at this entry if the entry is drained. Returns the entry that the rule means.
     pub(crate) fn leave_drained(&mut self, entry: u16) -> u16 {
         let Some(slot) = self.get_mut(entry).filter(|slot| slot.holder == Holder::Drained) else {
             return entry;

@@ -7,7 +7,7 @@ use crate::intrinsics::equal_bytes;
 /// Tags in a bucket.
 pub(super) const ENTRIES: usize = 12;
 
-/// The words that hold them, and one that does not matter, so that there are sixteen bytes.
+/// The words that hold the tags, and one that is ignored, to make sixteen bytes.
 pub(super) type Words = [u32; 4];
 
 /// The places of equal tags, lowest first. The first one is certain; later ones may be wrong.

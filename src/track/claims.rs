@@ -1,8 +1,8 @@
 //! What one side of a TCP connection has claimed and the other has not confirmed yet.
 //!
 //! [`Sequences`](super::sequence::Sequences) holds what both ends agree on and lies in the cache line that every packet
-//! touches. These twelve bytes lie beside the indexes: only a handshake, a FIN, a RST or a number that does not fit
-//! reads them.
+//! touches. These twelve bytes lie beside the indexes: they are read only for a handshake, a FIN, a RST or a number
+//! that does not fit.
 
 use crate::connection::Direction;
 
@@ -11,9 +11,9 @@ use crate::connection::Direction;
 pub(crate) enum Fin {
     /// It has not.
     None = 0,
-    /// There was one that fits, after data that its receiver has not acknowledged.
+    /// A FIN came that fits, after data that its receiver has not acknowledged.
     Sent,
-    /// There was one with exactly the number that its receiver expects.
+    /// A FIN came with exactly the number that its receiver expects.
     InOrder,
     /// Its receiver has acknowledged it.
     Acknowledged,
@@ -39,17 +39,17 @@ pub(crate) enum Attempt {
     Syn,
     /// The server has answered it with SYN+ACK.
     SynAck,
-    /// There was a SYN+ACK that answers no SYN that is known.
+    /// The server has sent a SYN+ACK that answers no known SYN.
     Unasked,
 }
 
 /// See the [module's documentation](self). All zeros for a new connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
-    /// Of the client and of the server. In a handshake the number behind the SYN of the attempt before, and that behind
-    /// the SYN+ACK before. With an [`Attempt`] the number that the client, and the server, will use next; as long as the
-    /// client's SYN is not answered, the server's is from its answer to another attempt. Else where a segment ended that
-    /// did not fit. Zero if there is none.
+    /// Sequence numbers of the client and of the server; zero if there is none. In a handshake: the number after the
+    /// SYN of the previous attempt, and the number after the previous SYN+ACK. With an [`Attempt`]: the numbers that
+    /// the client and the server will use next; as long as the client's SYN is not answered, the server's is from its
+    /// answer to another attempt. Otherwise: where a segment ended that did not fit.
     pub(super) numbers: [u32; 2],
     /// Of the client and of the server: `FIN`, `HEARD`, `AGREED`, `SYN_ACKNOWLEDGED`.
     sides: [u8; 2],
@@ -65,7 +65,7 @@ const AGREED: u32 = 4;
 const ATTEMPT: u32 = 6;
 /// In the server's byte.
 const VOUCHED: u8 = 1 << 6;
-/// What outlives a handshake.
+/// The marks that outlive a handshake.
 const LASTING: u8 = FIN | HEARD;
 
 impl Claims {
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!((claims.agreed(ToServer), claims.agreed(ToClient)), (1, 2));
         assert_eq!((claims.syn_acknowledged(ToServer), claims.syn_acknowledged(ToClient)), (false, true));
         assert_eq!(Claims::from_words(claims.to_words()), claims);
-        // Each can be taken back, and no other changes with it.
+        // Each can be cleared without changing another.
         let mut less = claims;
         less.set_fin(ToServer, Fin::None);
         less.set_heard(ToServer, false);

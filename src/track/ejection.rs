@@ -1,37 +1,38 @@
-//! What is known of a server as a member of a group that ejects failing ones: votes of its clients, silence, and the way
-//! back. Times are in microseconds.
+//! What is known of a server as a member of a group that ejects failing servers: successes and failures of its clients,
+//! silence, and its return. Times are in microseconds.
 
 use crate::divert::Match;
 
-/// So many failures in a row, with no success between, are needed for an ejection.
+/// How many failures in a row, with no success in between, are needed for an ejection.
 pub(crate) const FAILURES: u8 = 5;
-/// Of so many different clients, if no success has come for as long as it usually takes for `OVERDUE` of them.
+/// How many different clients must have failed, if there has been no success for the time in which `OVERDUE` successes
+/// usually come.
 const DIFFERENT: u32 = 3;
 const OVERDUE: u64 = 20;
-/// So many must wait in silence.
+/// How many must wait for a silence to count.
 pub(crate) const SILENT: u32 = 3;
-/// How long clients are remembered, at least; at most twice as long.
+/// How long clients are remembered: at least this long, and at most twice as long.
 const WINDOW: u64 = 10_000_000;
 /// How long a server may leave all SYNs unanswered, and all requests if it usually answers fast.
 pub(crate) const PATIENCE: u64 = 1_000_000;
 /// How long it may leave all requests unanswered while nothing is known of its response times.
 const PATIENCE_UNKNOWN: u64 = 5_000_000;
-/// As many times its mean response time it may be silent.
+/// How many times its mean response time a server may be silent.
 const USUAL_TIMES: u64 = 8;
-/// So many responses make a mean.
+/// How many responses are needed for a mean.
 const KNOWN: u64 = 8;
 /// The first rest. It doubles with each failed probe, and with an ejection soon after a return.
 const REST: u64 = 2_000_000;
 /// How often the rest doubles, at most: to 64 s.
 const MOST_DOUBLED: u8 = 5;
-/// After a failed probe the rest is over, and not before [`REST`], when so many connections have come to the group: one more
-/// that fails is one in a thousand then, while the others may be carrying more than they can.
+/// After a failed probe the rest also ends, but not before [`REST`], when this many connections have come to the group:
+/// another failed probe is then one connection in a thousand, while the other servers may be overloaded.
 const MANY: u16 = 1_000;
-/// So many probes in a row must succeed.
+/// How many probes in a row must succeed.
 const PROBES: u8 = 3;
 /// How long a server's share takes to grow to what it was.
 const RAMP: u64 = 10_000_000;
-/// A server that has held out for so long begins with the first rest again.
+/// A server that has had its whole share for this long begins with the first rest again when it is ejected.
 const GOOD_FOR: u64 = 60_000_000;
 
 /// What waits for a server's sign of life.
@@ -43,7 +44,7 @@ pub(crate) enum Wait {
     Request = 1,
 }
 
-/// How a member of a group stands.
+/// The standing of a member of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) enum Standing {
@@ -51,7 +52,7 @@ pub(crate) enum Standing {
     In,
     /// It gets nothing until its rest is over.
     Resting,
-    /// The same after a failed probe.
+    /// As `Resting`, but after a failed probe.
     Failed,
     /// The next connection that comes is its probe.
     Trying,
@@ -70,7 +71,7 @@ struct Silence {
     clients: u64,
 }
 
-/// What the rule of a group matches, where that is known. Unlike an `Option` it is zero where it is not.
+/// What the rule of a group matches, if known. Unlike an `Option`, it is all zeros if not.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
@@ -83,39 +84,40 @@ pub(crate) enum GroupRule {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Ejection {
-    /// Of the first member when the group was entered: the rule. It is looked up again after a re-divert.
+    /// In the member that was first when the group was entered: the rule. It is looked up again after a re-divert.
     pub(crate) rule: GroupRule,
     /// Whether its group ejects.
     pub(crate) on: bool,
     /// Whether new connections of its group go to the least loaded member.
     pub(crate) by_load: bool,
-    /// Whether it stands in the queue of those that are looked at again.
+    /// Whether it is in the queue of members that will be examined again.
     pub(crate) queued: bool,
-    /// The next one in that queue; of the first slot of all, its head and its tail. Plus one each, zero for none.
+    /// The next member in that queue; and, in the first slot of all, the queue's head and tail. Each is a number plus
+    /// one, or zero for none.
     pub(crate) next: u16,
     pub(crate) ends: [u16; 2],
-    /// The first member when the group was entered, which counts the members and those that are out.
+    /// The member that was first when the group was entered; it counts the members and those that are out.
     pub(crate) leader: u16,
     pub(crate) members: u16,
     pub(crate) out: u16,
-    /// Of the first member: connections of the group, modulo 2^16. See [`MANY`].
+    /// In the first member: connections of the group, modulo 2^16. See [`MANY`].
     pub(crate) came: u16,
-    /// Its weight in the rule, and the same in units that a share of it can be written in.
+    /// Its weight in the rule, and the same weight in finer units, so that a share of it can be expressed.
     pub(crate) configured: u16,
     pub(crate) full: u16,
     pub(crate) standing: Standing,
-    /// Since when it stands like this.
+    /// When it got this standing.
     since: u64,
     /// How often the rest has doubled.
     doubled: u8,
     /// Failures in a row, or probes that succeeded in a row.
     run: u8,
-    /// The slot of the connection that is the probe; after a failed one the connections that had come to the group by then.
+    /// The slot of the probe connection; after a failed probe, how many connections had come to the group by then.
     probe: u32,
     /// How often it was ejected.
     pub(crate) ejections: u32,
-    /// Clients, by a hash of 6 bits: those whose last try failed; those whose last try succeeded, since `window` and in
-    /// the window before.
+    /// Clients, by a hash of 6 bits: those whose last attempt failed; and those whose last attempt succeeded, since
+    /// `window` and in the window before.
     failed: u64,
     succeeded: [u64; 2],
     window: u64,
@@ -158,7 +160,7 @@ impl Ejection {
         silences: [Silence { since: 0, count: 0, clients: 0 }; 2],
     };
 
-    /// Forgets what is known of the server, since it is another one now.
+    /// Forgets what is known of the server, since this is now another server.
     pub(crate) const fn forget(&mut self) {
         let Self { rule, on, by_load, queued, next, ends, leader, members, out, came, configured, full, .. } = *self;
         *self =
@@ -171,7 +173,7 @@ impl Ejection {
         1 << ((mixed ^ mixed >> 15).wrapping_mul(0x85eb_ca6b) >> 26)
     }
 
-    /// Its weight in the rule, if that ejects.
+    /// Its weight in the rule, if the rule ejects.
     pub(crate) fn weight_in_rule(&self) -> Option<u16> {
         self.on.then_some(self.configured)
     }
@@ -181,7 +183,7 @@ impl Ejection {
         matches!(self.standing, Standing::Resting | Standing::Failed | Standing::Trying | Standing::Probed)
     }
 
-    /// The weight that new connections are chosen by.
+    /// The weight by which new connections are distributed.
     pub(crate) fn weight(&self, now: u64) -> u16 {
         match self.standing {
             Standing::In => self.full,
@@ -221,8 +223,9 @@ impl Ejection {
         self.successes[0] = self.successes[0].saturating_add(1);
     }
 
-    /// A client was not served, by the fault of the server. True if it is to be ejected: too many in a row, and either most
-    /// clients were not served when they last tried, or others should have been served in between.
+    /// A client was not served, through the server's fault. True if the server must be ejected: there were too many
+    /// failures in a row, and either most clients failed at their last attempt, or others should have been served in
+    /// between.
     pub(crate) const fn fail(&mut self, client: u64, now: u64) -> bool {
         self.roll(now);
         self.failed |= client;
@@ -233,8 +236,8 @@ impl Ejection {
         self.run >= FAILURES && (2 * self.failed.count_ones() > clients.count_ones() || self.is_overdue(now))
     }
 
-    /// Whether several clients have failed, and no success has come for many times as long as usual. Anyone who makes
-    /// connections fail cannot keep others from succeeding.
+    /// Whether several clients have failed, and there has been no success for many times the usual interval. Someone
+    /// who makes connections fail cannot keep others from succeeding.
     const fn is_overdue(&self, now: u64) -> bool {
         let successes = self.successes[0] as u64 + self.successes[1] as u64;
         let time = now.saturating_sub(self.window).saturating_add(self.before);
@@ -263,13 +266,14 @@ impl Ejection {
         }
     }
 
-    /// Whether enough has waited since the last sign of life that its silence may become a reason.
+    /// Whether enough has waited since the last sign of life for its silence to become a reason to eject it.
     pub(crate) fn is_suspect(&self) -> bool {
         !self.is_out() && self.silences.iter().any(|silence| silence.count >= SILENT)
     }
 
-    /// For how many microseconds nothing has been heard, if that may be a reason. Of so many that wait at present, enough
-    /// came since its last sign of life, and from several clients, or from most of those that are known.
+    /// For how many microseconds nothing has been heard, if that may be a reason to eject the server: enough are
+    /// `waiting` at present, and enough have started to wait since its last sign of life, from several clients or from
+    /// most of the known ones.
     pub(crate) fn silence(&self, what: Wait, waiting: u32, now: u64) -> Option<u64> {
         let silence = self.silences.get(what as usize)?;
         let others = self.succeeded[0] | self.succeeded[1];
@@ -279,7 +283,7 @@ impl Ejection {
         (counts && lasted >= PATIENCE).then_some(lasted)
     }
 
-    /// It is ejected.
+    /// Ejects the server.
     pub(crate) fn eject(&mut self, now: u64) {
         let lasted = now.saturating_sub(self.since);
         let soon = match self.standing {
@@ -297,7 +301,7 @@ impl Ejection {
         self.stand(standing, now);
     }
 
-    /// A connection has come, in this slot.
+    /// Makes the connection in this slot the probe.
     pub(crate) const fn probe(&mut self, slot: u32, now: u64) {
         self.probe = slot;
         self.stand(Standing::Probed, now);
@@ -313,8 +317,8 @@ impl Ejection {
         (self.standing == Standing::Probed).then(|| (self.probe, now.saturating_sub(self.since)))
     }
 
-    /// The probe has ended: well, badly, or without telling anything. So many connections have come to the group. True if it is
-    /// no longer out.
+    /// Ends the probe: it went `well` or not, or showed nothing (`None`). `came` is the group's count of connections.
+    /// True if the server is no longer out.
     pub(crate) fn judge_probe(&mut self, well: Option<bool>, came: u16, now: u64) -> bool {
         match well {
             Some(true) if self.run + 1 >= PROBES => {
@@ -336,13 +340,13 @@ impl Ejection {
         false
     }
 
-    /// Takes the step that time brings, or that so many connections of the group bring.
+    /// Changes the standing if enough time has passed, or if the group's count of connections, `came`, allows it.
     pub(crate) fn pass_time(&mut self, came: u16, now: u64) {
         let lasted = now.saturating_sub(self.since);
         match self.standing {
             Standing::Resting | Standing::Failed if lasted >= REST << self.doubled => self.stand(Standing::Trying, now),
             Standing::Failed if lasted >= REST && came.wrapping_sub(self.probe as u16) >= MANY => {
-                // What was not rested does not count for the next rest.
+                // A rest that was cut short does not double the next one.
                 self.doubled = self.doubled.saturating_sub(1);
                 self.stand(Standing::Trying, now);
             }
@@ -352,7 +356,7 @@ impl Ejection {
     }
 }
 
-/// Whether so many microseconds of silence are too long for a server that has given so many responses, in so many
+/// Whether `silence` microseconds are too long for a server that has given this many responses, in `micros`
 /// microseconds in all.
 pub(crate) const fn is_too_long(silence: u64, responses: u64, micros: u64) -> bool {
     if responses < KNOWN {

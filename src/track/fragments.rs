@@ -1,38 +1,38 @@
 //! Fragments without reassembly (RFC 4787, REQ-14; RFC 1858; RFC 3128).
 //!
 //! Only the first fragment of a datagram has ports. It goes through the table like a whole packet and leaves an entry
-//! here of what became of it; the later ones follow the entry. A later one that comes before its first finds no entry
-//! and is handed back to the caller, who may hold it.
+//! here that records what became of it; the later fragments follow the entry. A later fragment that arrives before its
+//! first finds no entry and is handed back to the caller, which may hold it.
 //!
-//! Each entry remembers which parts of the datagram were seen, so that nothing can be written twice: what overlaps is
-//! dropped, and so is what lies beyond the end. The parts are kept as the length of the part without a gap that the
-//! first fragment begins, and up to [`ISLANDS`] ranges behind it. Each such island has at least one missing fragment in
-//! front of it, so `n` fragments of which the first came first make at most `(n - 1) / 2` of them: with 11 islands 24
-//! fragments can come in any order. Larger datagrams can as long as no more than 11 islands are there at once; what
-//! would need another one is dropped.
+//! Each entry remembers which parts of the datagram were seen, so that nothing can be written twice: fragments that
+//! overlap are dropped, and so are those beyond the end. The entry stores the length of the contiguous part that starts
+//! with the first fragment, and up to [`ISLANDS`] ranges after it. At least one missing fragment precedes each such
+//! island, so `n` fragments make at most `(n - 1) / 2` islands if the first one arrives first: with 11 islands, 24
+//! fragments can arrive in any order. So can larger datagrams, as long as there are no more than 11 islands at once; a
+//! fragment that would need another one is dropped.
 //!
-//! When all of the datagram was seen, its identification may come again at once: a first fragment begins a new
-//! datagram, as it does for a receiver, who has reassembled the old one. A repeated later fragment cannot be told from
+//! Once all of the datagram was seen, its identification may be reused at once: a first fragment begins a new datagram,
+//! as it does for a receiver, which has reassembled the old one. A repeated later fragment cannot be distinguished from
 //! one of a new datagram that overtook its first. For [`REPEATED`] ticks it is taken for a repetition and dropped, then
-//! held as any other. An entry of a datagram that lacks something also gives way to a new first fragment after that time:
-//! its sender has given the old datagram up (RFC 6864, section 4), and nothing more of it is lost that way.
+//! held like any other. The entry of an incomplete datagram also gives way to a new first fragment after that time: its
+//! sender has given up the old datagram (RFC 6864, section 4), and nothing more of it is lost that way.
 
 use crate::time::Tick;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::ipv4::{self, Header};
 
-/// How many ranges behind the first gap an entry can remember.
+/// How many ranges after the first gap an entry can remember.
 const ISLANDS: usize = 11;
 
-/// How many ticks after the last fragment another one that was seen already is taken for a copy that the network made:
-/// between 65 and 131 ms.
+/// For how many ticks after the last fragment a repeated one is taken for a copy that the network made: between 65 and
+/// 131 ms.
 const REPEATED: u32 = 1;
 
-/// Room for one datagram under way in fragments in a translator's storage: all zeros when unused.
+/// Room for one fragmented datagram in progress in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-// What is large comes last.
+// The large field comes last.
 #[repr(C)]
 pub struct FragmentSlot {
     source: u32,
@@ -45,11 +45,11 @@ pub struct FragmentSlot {
     identification: u16,
     new_identification: u16,
     network: Delta,
-    /// All up to here was seen, in units of 8 bytes.
+    /// Everything up to here was seen, in units of 8 bytes.
     reach: u16,
     /// Where the datagram ends; zero as long as its last fragment was not seen.
     end: u16,
-    /// Disjoint ranges behind that, `start..end`; unused ones are empty.
+    /// Disjoint ranges after `reach`, `start..end`; unused ones are empty.
     islands: [(u16, u16); ISLANDS],
 }
 
@@ -65,7 +65,7 @@ pub(crate) enum Action {
     Passed,
 }
 
-/// What a later fragment is to become.
+/// What to do with a later fragment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Follow {
     pub(crate) action: Action,
@@ -101,7 +101,7 @@ impl FragmentSlot {
             && self.protocol == fragment.protocol
     }
 
-    /// The original destination of a datagram of which fragments may follow its first one to a server.
+    /// The original destination of a datagram, if more of its fragments may follow its first one to a server.
     pub(crate) fn original(&self, now: Tick, timeout: u32) -> Option<u32> {
         let waits = self.action == Action::ToServer && now.since(self.last) <= self.lifetime(timeout);
         waits.then_some(self.destination)
@@ -112,7 +112,7 @@ impl FragmentSlot {
         self.reach == self.end
     }
 
-    /// For how many ticks after the last fragment the entry counts.
+    /// For how many ticks after the last fragment the entry is valid.
     const fn lifetime(&self, timeout: u32) -> u32 {
         if self.is_complete() && timeout > REPEATED { REPEATED } else { timeout }
     }
@@ -124,7 +124,8 @@ impl FragmentSlot {
     /// Adds a later fragment to what was seen.
     fn add(&mut self, range: (u16, u16), is_last: bool) -> Result<(), DropReason> {
         let (mut start, mut end) = range;
-        // In the order in which they were sent, as nearly all come. A small processor has no flash to spare for it.
+        // Fragments in the order in which they were sent, as nearly all arrive. A small processor has no flash to spare
+        // for this.
         if cfg!(target_pointer_width = "64") && start == self.reach && self.end == 0 && !self.has_islands() {
             self.reach = end;
             self.end = if is_last { end } else { 0 };
@@ -133,13 +134,13 @@ impl FragmentSlot {
         let known = self.end != 0;
         let mut seen = start < self.reach || (known && (is_last || end > self.end));
         for island in &self.islands {
-            // Behind the last one there is nothing.
+            // Nothing lies after the last fragment.
             seen |= start < island.1 && (island.0 < end || is_last);
         }
         if seen {
             return Err(DropReason::OverlappingFragment);
         }
-        // It joins its neighbours, if they are there, and leaves the room that they took.
+        // It merges with its neighbours, if they are there, and frees their places.
         let mut room = None;
         for island in &mut self.islands {
             if island.0 == range.1 || island.1 == range.0 {
@@ -162,7 +163,7 @@ impl FragmentSlot {
     }
 }
 
-/// A fragment: of which datagram it is, and which part of it.
+/// A fragment: its datagram, and the part of it that it carries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fragment {
     pub(crate) source: u32,
@@ -183,7 +184,7 @@ impl Fragment {
         (addresses, (self.identification as u64) << 8 | self.protocol as u64)
     }
 
-    /// The fragment with this header and this many bytes behind it.
+    /// The fragment with this header and this many bytes after it.
     ///
     /// # Errors
     /// [`DropReason::MalformedIpv4`] if it is empty, does not end on a unit although more follow, or reaches beyond the
@@ -214,18 +215,18 @@ impl Fragment {
 #[cfg(target_pointer_width = "64")]
 const SET: usize = 16;
 
-/// The set of entries that one about a datagram with this hash belongs to: all of them where they are few.
+/// The set of entries for a datagram with this hash: all entries where there are few.
 #[cfg(target_pointer_width = "64")]
 pub(crate) fn set_of(slots: &mut [FragmentSlot], hash: u64) -> &mut [FragmentSlot] {
     let sets = (slots.len() / SET).max(1);
     let set = (((hash >> 32) * sets as u64) >> 32) as usize;
     let start = set * SET;
-    // The last set has those that are left over.
+    // The last set also has the entries that are left over.
     let end = if set + 1 == sets { slots.len() } else { start + SET };
     slots.get_mut(start..end).unwrap_or_default()
 }
 
-/// When entries are read, and how long they count, in ticks.
+/// When entries are read, and how long they are valid, in ticks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     pub(crate) now: Tick,
@@ -243,8 +244,9 @@ impl FragmentSlot {
         !self.is_complete() && now.since(self.last) <= REPEATED
     }
 
-    /// The place for the entry of a fragment's datagram, and whether the entry of another one is given up for it before
-    /// its time: its own entry if there is one, or one of which nothing more is to come, or the oldest entry.
+    /// The place for the entry of a fragment's datagram: its own entry if there is one, or else one whose datagram is
+    /// complete or expired, or else the oldest entry. The flag says that the entry of another datagram is given up for
+    /// it early.
     pub(crate) fn place<'s>(slots: &'s mut [Self], fragment: &Fragment, clock: Clock) -> Option<(&'s mut Self, bool)> {
         // Nothing is older than half of the range.
         const USELESS: u32 = u32::MAX / 2;
@@ -264,8 +266,8 @@ impl FragmentSlot {
         best.map(|slot| (slot, most < USELESS))
     }
 
-    /// Records what became of a first fragment, as it came: its header now, and the delta between the two headers'
-    /// addresses.
+    /// Records what became of a first fragment. `fragment` is as it arrived, `becomes` is its header now, and `network`
+    /// is the delta between the two headers' addresses.
     pub(crate) fn set(&mut self, fragment: &Fragment, becomes: Header<'_>, action: Action, network: Delta, now: Tick) {
         *self = Self {
             source: fragment.source,
@@ -289,7 +291,7 @@ impl FragmentSlot {
         (self.action, self.end) = (Action::Free, self.reach);
     }
 
-    /// What a later fragment is to become.
+    /// What to do with a later fragment.
     ///
     /// # Errors
     /// [`DropReason::OverlappingFragment`] or [`DropReason::ScatteredFragment`].
@@ -331,7 +333,7 @@ mod tests {
         }
     }
 
-    /// The entry of a datagram of which so many units were seen.
+    /// The entry of a datagram of which this many units were seen.
     fn entry(reach: u16) -> FragmentSlot {
         FragmentSlot { reach, ..FragmentSlot::EMPTY }
     }
@@ -367,7 +369,7 @@ mod tests {
             assert_eq!(slot.add(beyond, false), OVERLAPPING);
             assert_eq!(slot.add(beyond, true), OVERLAPPING);
         }
-        // Nor is there a second one.
+        // There is no second end.
         assert_eq!(slot.add((20, 30), true), OVERLAPPING);
         let mut slot = entry(10);
         assert_eq!(slot.add((50, 60), false), Ok(()));

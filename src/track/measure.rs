@@ -32,23 +32,23 @@ pub struct MeasureSlot {
     client_handshake: u32,
     /// Microseconds times 8; zero if not measured.
     smoothed: u32,
-    /// When the packet was sent that is being timed: the lower 32 bits of the microseconds, zero if none is.
+    /// When the packet that is being timed was sent: the lower 32 bits of the microseconds, zero if there is none.
     probe_at: u32,
     /// TCP: the sequence number that its answer acknowledges.
     probe_end: u32,
-    /// When the last byte came that the server has not responded to: the lower 32 bits of a time in units of 4 µs, zero
-    /// if there is none. While the server has not answered the SYN: when that came.
+    /// When the last byte that the server has not responded to came: the lower 32 bits of a time in units of 4 µs, zero
+    /// if there is none. While the server has not answered the SYN: when the SYN came.
     waiting_since: u32,
 }
 
-/// How much of a word the small numbers in its upper bits leave.
+/// How many lower bits of a word are left by the small number in its upper bits.
 const PACKETS: u32 = 48;
 const BYTES: u32 = 56;
 
-/// Times of waiting are kept in units of 2^2 µs, so that 32 bits last for 4.7 hours.
+/// Waiting times are kept in units of 2^2 µs, so that 32 bits last for 4.7 hours.
 const WAITING_SHIFT: u32 = 2;
 
-/// What is remembered of a connection as one of its server's.
+/// What is remembered of a connection for the measurements of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flags(u8);
 
@@ -74,7 +74,7 @@ impl Flags {
         self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 
-    /// The number, modulo 4, of the server's count that its waiting is part of.
+    /// The generation of the server's counters, modulo 4, that its waiting is part of.
     pub(crate) const fn generation(self) -> u8 {
         self.0 >> 6
     }
@@ -144,7 +144,7 @@ impl MeasureSlot {
         (self.server_handshake, self.client_handshake)
     }
 
-    /// Begins to wait for the server, or to wait from now on.
+    /// Begins to wait for the server, or restarts the wait at `now`.
     pub(crate) const fn wait(&mut self, now: Instant) {
         let since = (now.as_micros() >> WAITING_SHIFT) as u32;
         self.waiting_since = if since == 0 { 1 } else { since };
@@ -166,7 +166,7 @@ impl MeasureSlot {
         }
         let now = (now.as_micros() >> WAITING_SHIFT) as u32;
         let units = now.wrapping_sub(self.waiting_since);
-        // Zero stood for one.
+        // `wait` stores one instead of zero.
         Some(if units == u32::MAX { 0 } else { (units as u64) << WAITING_SHIFT })
     }
 
@@ -211,7 +211,7 @@ impl MeasureSlot {
         }
     }
 
-    /// Times a TCP segment and looks for repetitions. `before` is what was known before the segment.
+    /// Times a TCP segment and detects retransmissions. `before` is what was known before the segment.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn time_segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences, now: Instant) {
         if segment.has(RST) {
@@ -262,7 +262,8 @@ impl MeasureSlot {
     }
 
     /// Whether a segment of the server responds to what the client has sent last: it brings new data, and acknowledges
-    /// some of that or comes after all of it is acknowledged. What was on its way when the client asked does neither.
+    /// some of that or comes after all of it is acknowledged. A segment that was in flight when the client asked does
+    /// neither.
     pub(crate) const fn responds(segment: &Segment, before: &Sequences) -> bool {
         let (acknowledged, sent) = before.unacknowledged(Direction::ToServer);
         let more = segment.acknowledgment.wrapping_sub(acknowledged);

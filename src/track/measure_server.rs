@@ -13,9 +13,9 @@ use crate::track::measure::{Flags, MeasureSlot};
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MeasuredServerSlot {
-    /// What the entry said when it was last counted; of another server everything starts again.
+    /// The server that the entry described when it was last counted; for another server everything starts again.
     server: Server,
-    /// The number, modulo 4, of the count.
+    /// How often counting has started again, modulo 4.
     generation: u8,
     started: u32,
     established: u32,
@@ -27,7 +27,7 @@ pub struct MeasuredServerSlot {
     traffic: [Traffic; 2],
     handshakes: [Total; 2],
     unanswered: Total,
-    /// How many wait, and the sum of the times since when they do.
+    /// How many wait, and the sum of the times at which they began to wait.
     connecting: Total,
     waiting: Total,
     /// The last response, or the last time when nothing waited.
@@ -36,7 +36,7 @@ pub struct MeasuredServerSlot {
     pub(crate) ejection: Ejection,
 }
 
-/// What an entry says of its server: its kind, address and port as they stand there.
+/// How an entry describes its server: its kind, address and port as stored there.
 pub(crate) type Server = (u8, u32, u16);
 
 impl MeasuredServerSlot {
@@ -60,7 +60,7 @@ impl MeasuredServerSlot {
         ejection: Ejection::EMPTY,
     };
 
-    /// Starts again if this is another server than was counted here.
+    /// Starts again if another server was counted here.
     #[inline]
     pub(crate) fn be(&mut self, server: Server, now: Instant) {
         if self.server != server {
@@ -71,7 +71,7 @@ impl MeasuredServerSlot {
     #[cold]
     fn begin(&mut self, server: Server, now: Instant) {
         let generation = self.generation.wrapping_add(1) & 3;
-        // Of a server that is no longer in a group that ejects nothing is passed on.
+        // If the entry is no longer in a group that ejects, nothing of the previous server is kept.
         let mut ejection = self.ejection;
         if !ejection.on {
             ejection.forget();
@@ -79,7 +79,7 @@ impl MeasuredServerSlot {
         *self = Self { server, generation, since: now.as_micros(), ejection, ..Self::EMPTY };
     }
 
-    /// Whether it is this server that was counted here.
+    /// Whether this server was counted here.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn is(&self, server: Server) -> bool {
         self.server == server
@@ -93,7 +93,7 @@ impl MeasuredServerSlot {
         }
     }
 
-    /// Whether so many microseconds are too long to leave all of them unanswered.
+    /// Whether `silence` microseconds are too long to leave all of them unanswered.
     pub(crate) fn is_too_long(&self, what: Wait, silence: u64) -> bool {
         match what {
             Wait::Syn => silence >= ejection::PATIENCE,
@@ -122,15 +122,15 @@ impl MeasuredServerSlot {
         self.connecting.add(now.as_micros());
     }
 
-    /// Whether what a connection waits for, if it does, was asked of this server.
+    /// Whether this server was asked for what a connection waits for, if it waits.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) const fn has_asked(&self, connection: &MeasureSlot) -> bool {
         connection.flags().generation() == self.generation || !connection.is_waiting()
     }
 
-    /// What a connection waits for does not come from here if that was asked of the server before. A SYN that was not
-    /// answered comes again.
+    /// Ends a connection's wait if it is for the previous server, since the answer will not come from this one. A SYN
+    /// that was not answered comes again.
     #[inline]
     pub(crate) fn take_over(&mut self, connection: &mut MeasureSlot, opening: bool, now: Instant) {
         if connection.flags().generation() != self.generation && self.withdraw(connection, now).is_some() && opening {
@@ -155,7 +155,7 @@ impl MeasuredServerSlot {
         }
     }
 
-    /// A leg of the handshake, the server's or the client's, took so many microseconds.
+    /// A leg of the handshake, the server's or the client's, took this many microseconds.
     pub(crate) fn shake(&mut self, leg: usize, micros: u32) {
         if let Some(total) = self.handshakes.get_mut(leg) {
             total.add(u64::from(micros));
@@ -170,7 +170,7 @@ impl MeasuredServerSlot {
         self.unreachable = self.unreachable.wrapping_add(1);
     }
 
-    /// A request waits for its response, from now on if it has waited before.
+    /// A request waits for its response; if one was waiting already, the wait restarts at `now`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn ask(&mut self, connection: &mut MeasureSlot, now: Instant) {
         if self.withdraw(connection, now).is_none() && self.waiting.count == 0 {
@@ -205,7 +205,7 @@ impl MeasuredServerSlot {
         }
     }
 
-    /// What waits does not wait for this server any more. Returns how long it has waited, in microseconds.
+    /// Ends a connection's wait for this server. Returns how long it has waited, in microseconds.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn withdraw(&mut self, connection: &mut MeasureSlot, now: Instant) -> Option<u64> {
         let micros = connection.waited(now)?;
@@ -224,7 +224,7 @@ impl MeasuredServerSlot {
         Some(micros)
     }
 
-    /// A connection has ended like this.
+    /// A connection has ended; `how` selects the counter.
     pub(crate) fn end(&mut self, connection: &mut MeasureSlot, how: fn(&mut Ends) -> &mut u32) {
         let mut flags = connection.flags();
         flags.set(Flags::ENDED, true);

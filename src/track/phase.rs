@@ -2,8 +2,8 @@
 
 use crate::connection::State;
 
-/// What a connection is doing; also the content of a slot that holds none. In an order in which what is often asked of a
-/// phase is a comparison.
+/// What a connection is doing; also the content of a slot that holds none. Ordered so that frequent tests of a phase
+/// are comparisons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
@@ -18,13 +18,13 @@ pub(crate) enum Phase {
     Closing,
     Opening,
     Opened,
-    /// Taken up in the middle by a segment of the client; its server has not answered yet.
+    /// Adopted from a segment of the client; its server has not answered yet.
     Adopted,
     Established,
-    /// Established, and each segment is looked at: its rule asks that another server can take it over.
+    /// Established, and each segment is examined: its rule asks that another server can take it over.
     EstablishedResumable,
-    /// Established, and something is pending: a FIN that is not acknowledged, a side that has not been heard here, or an
-    /// answered attempt to begin anew.
+    /// Established, and something is pending: a FIN that is not acknowledged, a side that has not been heard here, or
+    /// an answered attempt to start again.
     EstablishedPending,
     ClientClosed,
     ServerClosed,
@@ -58,13 +58,13 @@ impl Class {
     pub(crate) const ALL: [Self; Self::COUNT] =
         [Self::Quarantined, Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp, Self::Udp, Self::TcpEstablished];
 
-    /// The classes whose live connections are given up for the sake of a new one. An answered UDP or an established
-    /// TCP connection never is.
+    /// The classes whose live connections are evicted to make room for a new one. An answered UDP or an established TCP
+    /// connection never is.
     pub(crate) const CHEAP: [Self; 3] = [Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp];
 }
 
 impl Phase {
-    /// A power of two, and at least as many as there are.
+    /// A power of two, at least the number of phases.
     pub(super) const COUNT: usize = 32;
 
     /// All, by their numbers.
@@ -107,7 +107,7 @@ impl Phase {
             Self::Free | Self::Quarantined | Self::TimeWait | Self::Resetting => Class::Quarantined,
             // Anyone who can send a segment can have a connection adopted.
             Self::Opening | Self::Opened | Self::Adopted | Self::Closing => Class::TcpTransitory,
-            // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
+            // Doubtful is classed with the established ones: a forged RST must not make a connection cheap to evict.
             Self::Established
             | Self::EstablishedResumable
             | Self::EstablishedPending
@@ -120,12 +120,12 @@ impl Phase {
         }
     }
 
-    /// Whether the connection has come to its end, and only its packets' stragglers are still seen to.
+    /// Whether the connection has ended, so that only its late packets are still handled.
     pub(crate) const fn is_over(self) -> bool {
         matches!(self, Self::Free | Self::Quarantined | Self::TimeWait | Self::Resetting)
     }
 
-    /// Whether it is over, and packets of it are still looked at.
+    /// Whether it is over, but its packets are still handled.
     pub(crate) const fn is_lingering(self) -> bool {
         matches!(self, Self::TimeWait | Self::Resetting)
     }
@@ -153,7 +153,7 @@ impl Phase {
         }
     }
 
-    /// What the outside calls it. A slot without a connection has no name.
+    /// Its public state; `None` for a slot without a connection.
     pub(crate) fn state(self) -> Option<State> {
         const STATES: [Option<State>; Phase::COUNT] = {
             let mut states = [None; Phase::COUNT];

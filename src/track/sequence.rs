@@ -3,7 +3,7 @@
 use crate::connection::Direction;
 use crate::wire::tcp::Segment;
 
-/// Of each side, the sequence number after the last that it has used, and the highest that it has acknowledged.
+/// For each side, the sequence number after the last that it has used, and the highest that it has acknowledged.
 ///
 /// What one side has sent and the other has acknowledged are numbers of one sequence space. In it the acknowledged
 /// number is never ahead of the sent one.
@@ -29,19 +29,19 @@ struct Space {
 }
 
 /// No window in use is larger: 16 MiB. A number further away from what is known belongs to another conversation, or
-/// much has gone another way.
+/// many segments have taken another path.
 pub(super) const WINDOW: u32 = 1 << 24;
 
-/// An acknowledgement further behind the highest one, in bytes, is not taken for one that was overtaken: 1 MiB. The
-/// smaller it is, the less a stranger who guesses gets through.
+/// How far behind the highest acknowledgement an overtaken one may be, in bytes: 1 MiB. The smaller this is, the less a
+/// guessing attacker gets through.
 const OVERTAKEN: u32 = 1 << 20;
 
 /// A number is ahead of another if it is by less than half of all numbers (RFC 9293, section 3.4).
 const AHEAD: u32 = 1 << 31;
 
 impl Sequences {
-    /// Takes note of a segment of data or acknowledgement alone, as [`super::tcp::Tcp::follow`] does, if all is as
-    /// nearly always: it brings nothing old, and acknowledges only what was sent. False, and nothing noted, if not.
+    /// Takes note of a segment with nothing but data or an acknowledgement, as [`super::tcp::Tcp::follow`] does, in the
+    /// usual case: it brings nothing old, and acknowledges only what was sent. Otherwise false, with nothing noted.
     #[inline(always)]
     #[must_use]
     pub(crate) fn note_plain(&mut self, direction: Direction, segment: &Segment) -> bool {
@@ -88,42 +88,42 @@ impl Sequences {
         number.wrapping_sub(oldest) <= sent.wrapping_sub(oldest)
     }
 
-    /// Whether a segment of this side ends behind everything that it has sent before.
+    /// Whether a segment of this side ends after everything that it has sent before.
     pub(super) const fn is_new(&self, side: Direction, end: u32) -> bool {
         end.wrapping_sub(self.of(side).sent).wrapping_sub(1) < AHEAD - 1
     }
 
-    /// The side has sent so much.
+    /// Records that the side has sent up to `end`.
     pub(super) const fn set_sent(&mut self, side: Direction, end: u32) {
         self.of_mut(side).sent = end;
     }
 
-    /// The side has acknowledged so much.
+    /// Records that the side has acknowledged up to `number`.
     pub(super) const fn set_acknowledged(&mut self, side: Direction, number: u32) {
         self.of_mut(side.opposite()).acknowledged = number;
     }
 
-    /// The side has acknowledged so much, or more before.
+    /// The same, unless the side has acknowledged more before.
     pub(super) const fn raise_acknowledged(&mut self, side: Direction, number: u32) {
         if number.wrapping_sub(self.of(side.opposite()).acknowledged) < AHEAD {
             self.of_mut(side.opposite()).acknowledged = number;
         }
     }
 
-    /// Both sides agree that one of them has sent so much and the other has got it all.
+    /// Records that this side has sent up to `number`, and that the other has acknowledged all of it.
     pub(super) const fn agree(&mut self, side: Direction, number: u32) {
         self.of_mut(side).sent = number;
         self.of_mut(side).acknowledged = number;
     }
 
-    /// Whether a number lies within what goes this way and is not acknowledged yet, its end included.
+    /// Whether a number lies within what this side has sent and is not acknowledged yet, including its end.
     pub(super) const fn in_flight(&self, side: Direction, number: u32) -> bool {
         let from = self.of(side).acknowledged;
         let flight = self.of(side).sent.wrapping_sub(from);
         flight < AHEAD && number.wrapping_sub(from) <= flight
     }
 
-    /// The sequence number that this way's next new byte will have: what its receiver expects when all has arrived.
+    /// The sequence number of the next new byte in this direction: what its receiver expects when all has arrived.
     /// `None` if nothing is known.
     pub(crate) const fn sent(&self, direction: Direction) -> Option<u32> {
         match self.of(direction).sent {
@@ -132,18 +132,19 @@ impl Sequences {
         }
     }
 
-    /// The number behind the last that this side has used, known or not.
+    /// The number after the last that this side has used; zero if unknown.
     pub(crate) const fn end(&self, side: Direction) -> u32 {
         self.of(side).sent
     }
 
-    /// The numbers that the receiver of what this side sends may acknowledge: from the highest that it has to the last one.
+    /// The numbers that the other side may acknowledge: from the highest that it has acknowledged to the end of what
+    /// this side has sent.
     pub(crate) const fn unacknowledged(&self, side: Direction) -> (u32, u32) {
         let Space { sent, acknowledged } = *self.of(side);
         (acknowledged, sent)
     }
 
-    /// The highest number that this side has acknowledged, known or not.
+    /// The highest number that this side has acknowledged; zero if unknown.
     pub(super) const fn expected(&self, side: Direction) -> u32 {
         self.of(side.opposite()).acknowledged
     }
@@ -287,7 +288,7 @@ mod tests {
         assert_eq!(mended([1_000, 2_000, 0, 0]), [1_000, 2_000, 2_000, 1_000]);
         assert_eq!(mended([1_000, 2_000, 2_001, 1_000]), [1_000, 2_000, 2_000, 1_000]);
         assert_eq!(mended([AHEAD - 1, 2_000, 1_900, u32::MAX]), [AHEAD - 1, 2_000, 1_900, AHEAD - 1]);
-        // Of a side that has sent 100 bytes from the number 0 on.
+        // The client has sent 100 bytes from the number 0 on.
         let mut s = Sequences::from_words([100, 2_000, 1_900, 0]);
         s.mend(true);
         assert_eq!(s.to_words(), [100, 2_000, 1_900, 0]);

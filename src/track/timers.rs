@@ -5,11 +5,11 @@ use super::phase::{Class, Phase};
 use crate::time::Tick;
 use crate::timeouts::Timeouts;
 
-/// The time-outs, laid out by phase, so that a packet needs one look.
+/// The time-outs, laid out by phase, so that a packet needs one look-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
     by_phase: [u32; Phase::COUNT],
-    /// How long until each age list is gone through once more: a quarter of its time-out, in units of [`CoarseTime`].
+    /// The interval between two passes over each age list: a quarter of its time-out, in units of [`CoarseTime`].
     scan_intervals: [u16; Class::COUNT],
     pub(crate) fragment: u32,
 }
@@ -45,7 +45,7 @@ impl Timers {
         for (phase, ticks) in Phase::ALL.iter().zip(&mut self.by_phase) {
             *ticks = by_class.get(phase.class() as usize).copied().unwrap_or(0);
         }
-        // It stands with the established ones, and has less time.
+        // It is in the list of the established ones, but has less time.
         self.by_phase[Phase::Doubtful as usize] = transitory;
         for (scan_interval, ticks) in self.scan_intervals.iter_mut().zip(&by_class) {
             *scan_interval = ((ticks / 4) >> CoarseTime::SHIFT) as u16;
@@ -66,12 +66,12 @@ impl Timers {
         ticks > self.of(phase)
     }
 
-    /// The first tick at which it will have.
+    /// The first tick at which it will have outlived its time-out.
     pub(crate) fn death(&self, phase: Phase, last: Tick) -> Tick {
         last.plus(self.of(phase).saturating_add(1))
     }
 
-    /// How long an alternative endpoint is not given away again, in ticks.
+    /// How long an alternative endpoint is not given to another connection, in ticks.
     pub(crate) fn quarantine(&self) -> u32 {
         self.of(Phase::Quarantined)
     }
@@ -81,13 +81,13 @@ impl Timers {
         self.by_phase.get(phase as usize & (Phase::COUNT - 1)).copied().unwrap_or(0)
     }
 
-    /// Whether the head of an age list has stood there for a lap and is to be looked at.
+    /// Whether the head of an age list has been in the list for more than a scan interval, and must be examined.
     pub(crate) fn scan_is_due(&self, class: Class, listed_at: CoarseTime, now: Tick) -> bool {
         self.has_stood_for(listed_at, now) > self.scan_interval(class)
     }
 
-    /// How long a connection has stood in its age list, modulo 76 h. After a longer wait than that the age seems to be
-    /// less than it is. No lap is longer than 30 h, so the look at a busy connection comes at most one lap late.
+    /// How long a connection has been in its age list, modulo 76 h. After a longer time the age seems less than it is.
+    /// No scan interval is longer than 30 h, so a busy connection is examined at most one interval late.
     pub(crate) const fn has_stood_for(&self, listed_at: CoarseTime, now: Tick) -> u16 {
         CoarseTime::of(now).0.wrapping_sub(listed_at.0)
     }
@@ -96,7 +96,7 @@ impl Timers {
         self.scan_intervals.get(class as usize).copied().unwrap_or(0)
     }
 
-    /// The first tick at which the lap will be over.
+    /// The first tick at which the scan interval will be over.
     pub(crate) fn next_scan(&self, class: Class, listed_at: CoarseTime, now: Tick) -> Tick {
         match self.scan_interval(class).checked_sub(self.has_stood_for(listed_at, now)) {
             Some(left) => Tick((now.0 >> CoarseTime::SHIFT).wrapping_add(u32::from(left) + 1) << CoarseTime::SHIFT),

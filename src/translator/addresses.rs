@@ -19,7 +19,7 @@ impl State {
         return self.config.alternatives.len() == 1;
     }
 
-    /// Whether this is an alternative address and one of its ports that connections are given.
+    /// Whether this is an alternative address with a port that is given to connections.
     pub(super) fn gives_away(&self, Endpoint { address, port }: Endpoint) -> bool {
         let mut alternatives = self.config.alternatives.iter();
         alternatives.any(|a| (a.first..=a.last).contains(&address) && (a.ports.0..=a.ports.1).contains(&port))
@@ -38,7 +38,7 @@ mod tests {
     use crate::table::index::Layout;
     use core::net::Ipv4Addr;
 
-    /// The fast paths are for translators of which exactly one range has ports; other addresses of their own do not matter.
+    /// The fast paths require exactly one range with ports; the translator's other own addresses do not matter.
     #[test]
     fn a_shard_with_an_address_of_its_own_has_one_range() {
         let [first, last] = [10, 13].map(|n| Ipv4Addr::new(10, 10, 10, n));

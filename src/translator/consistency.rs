@@ -13,7 +13,7 @@
     reason = "the included files are written for use outside the crate, and only a part of them is used"
 )]
 
-// The types are those of the crate that is tested, which no other crate can know: cargo leaves no other way than a path.
+// Included by path: it must use the types of the crate under test, and cargo offers no other way to do that.
 #[path = "../../testing/src/targets/mod.rs"]
 mod targets;
 
@@ -36,7 +36,7 @@ use crate::translator::state::Table;
 use crate::wire::ipv4::TCP;
 use targets::{archive, operations, records};
 
-/// Panics if any two of them contradict each other.
+/// Panics if any of this state is inconsistent.
 fn check(byway: &mut Translator<Heap>) {
     let mut table = byway.table();
     let fresh = table.state.fresh;
@@ -77,7 +77,7 @@ fn check_free(table: &Table<'_>, all: &[(u32, Entry)]) {
     assert_eq!(listed, free);
 }
 
-/// Each index has exactly the entries that the slots call for, each where a lookup finds it.
+/// Each index has exactly the entries that the slots require, and a lookup finds each of them.
 fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     for direction in [Direction::ToServer, Direction::ToClient] {
         let mut expected = Vec::new();
@@ -96,7 +96,7 @@ fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
                 let found = table.state.layout.find(table.memory.index, direction, hash, |s| s == *slot);
                 assert_eq!(found, Some(*slot), "a lookup does not find it: {which:?} of {c:?}");
                 let unique = keys.insert((key.addresses, key.ports));
-                assert!(unique || *which == IndexKey::AnyPortReply, "two with one key: {which:?} of {c:?}");
+                assert!(unique || *which == IndexKey::AnyPortReply, "duplicate key: {which:?} of {c:?}");
                 expected.push((tag(hash), *slot));
             }
         }
@@ -123,7 +123,7 @@ fn check_ages(table: &Table<'_>, used: &[(u32, Entry)]) {
     assert!(in_lists.into_iter().eq(used.iter().map(|(slot, _)| *slot)));
 }
 
-/// Each client and server has as many connections as are marked as counted with it.
+/// The count of each client and server equals the number of connections that are marked as counted with it.
 fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     let (mut by_client, mut by_server) = (BTreeMap::new(), BTreeMap::new());
     for (_, c) in used {
@@ -180,13 +180,13 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     let mut taken = BTreeSet::new();
     while let Some(entry) = servers.take(Target::Same, Holder::Group, 0) {
         assert_eq!(slots[usize::from(entry)].kind, Kind::Free);
-        assert!(taken.insert(entry), "twice unused: {entry}");
+        assert!(taken.insert(entry), "listed as unused twice: {entry}");
     }
     assert_eq!(taken.len(), slots.len() - used);
     taken.iter().rev().for_each(|entry| servers.detach(*entry));
 }
 
-/// Each rule is found in its index, where there is one, and the filter has its destination.
+/// Each rule is found in the index, if there is one, and the filter contains its destination.
 #[cfg(target_pointer_width = "64")]
 fn check_rules(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     let rules = table.rules().to_vec();

@@ -1,4 +1,4 @@
-//! What was measured of servers, as a caller reads it.
+//! Reading the measurements of servers.
 
 use crate::divert::Target;
 use crate::measurements::Measurements;
@@ -9,7 +9,7 @@ use crate::track::measure_server::MeasuredServerSlot;
 use crate::translator::Translator;
 use crate::translator::redivert::instruction::place_of;
 
-/// An iterator over what was measured of each server; from [`Translator::measurements`].
+/// An iterator over the measurements of each server; from [`Translator::measurements`].
 ///
 /// Each step skips the unused entries before the next server.
 #[derive(Clone, Debug)]
@@ -45,17 +45,17 @@ impl Iterator for MeasuredServers<'_> {
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for MeasuredServers<'_> {
-    /// Where it stands.
+    /// The iterator's position.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "MeasuredServers {{ next: {}, end: {} }}", self.next, self.entries.len());
     }
 }
 
 impl<S: Storage> Translator<S> {
-    /// What was measured of each server of a rule, as of the last packet or [`poll`](Self::poll). A server in the groups
-    /// of several rules comes once for each; [`Measurements::merge`] adds them up. Nothing, if the storage has no room for
-    /// it ([`Fixed`](crate::Fixed), [`Borrowed::measured_servers`](crate::Borrowed::measured_servers), or `Heap::measured`
-    /// with the feature `alloc`).
+    /// The measurements of each server of a rule, as of the last packet or [`poll`](Self::poll). A server in the groups
+    /// of several rules appears once for each; [`Measurements::merge`] adds them up. Empty if the storage has no room
+    /// for measurements ([`Fixed`](crate::Fixed), [`Borrowed::measured_servers`](crate::Borrowed::measured_servers), or
+    /// `Heap::measured` with the feature `alloc`).
     ///
     /// ```
     /// # use byway::*;
@@ -84,8 +84,8 @@ impl<S: Storage> Translator<S> {
         self.measurements_from(0)
     }
 
-    /// The same from the entry `first` on, for reading in pages: [`MeasuredServers::position`] says where the next page
-    /// begins.
+    /// Like [`measurements`](Self::measurements), from the entry `first` on, for reading in pages:
+    /// [`MeasuredServers::position`] says where the next page begins.
     #[must_use]
     pub fn measurements_from(&self, first: usize) -> MeasuredServers<'_> {
         let view = self.storage.view();
@@ -94,8 +94,8 @@ impl<S: Storage> Translator<S> {
         MeasuredServers { entries, measured: view.measured_servers, now: self.state.now, next: first }
     }
 
-    /// What was measured of one server, in all rules together. `None` if no rule names it, or the storage does not measure
-    /// servers. The work depends on the number of servers of rules.
+    /// The measurements of one server, in all rules together. `None` if no rule names it, or the storage does not
+    /// measure servers. The work depends on the number of servers of rules.
     #[must_use]
     pub fn measurements_of(&self, server: impl Into<Target>) -> Option<Measurements> {
         let place = place_of(server.into())?;

@@ -160,7 +160,8 @@ impl<S: Storage> Translator<S> {
         Table { state: &mut self.state, memory: self.storage.parts() }
     }
 
-    /// The same for calls that need not be fast: on a small processor each copy of it is 120 bytes of flash.
+    /// Like [`table`](Self::table), for calls that need not be fast: on a small processor each inlined copy takes 120
+    /// bytes of flash.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn rare_table(&mut self) -> Table<'_> {

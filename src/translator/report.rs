@@ -1,5 +1,5 @@
-//! What is known of events beyond the events themselves: where the storage has slots for measurements that belong to no
-//! connection, each place of the queue of events has one of them.
+//! Details of events that the events themselves do not hold. If the storage has more slots for measurements than
+//! connections, each place in the queue of events has one of the additional slots.
 
 use crate::connection::Direction;
 use crate::endpoint::{Endpoint, Pair};
@@ -12,10 +12,10 @@ use crate::translator::Translator;
 use crate::translator::state::Table;
 
 impl<S: Storage> Translator<S> {
-    /// The next event, oldest first, like [`poll_event`](Self::poll_event), with what is known of it beyond that: when it
-    /// happened, what was measured of a connection until its end, what it was moved from. Storage that measures and has a
-    /// slot more for each event knows that ([`Fixed`](crate::Fixed), [`Borrowed::measured`](crate::Borrowed::measured),
-    /// or `Heap::measured_events` with the feature `alloc`).
+    /// The next event, oldest first, like [`poll_event`](Self::poll_event), with details that the event itself does not
+    /// hold: when it happened, what was measured of a connection until its end, what it was moved from. This requires
+    /// storage that measures and has one additional slot for each event ([`Fixed`](crate::Fixed),
+    /// [`Borrowed::measured`](crate::Borrowed::measured), or `Heap::measured_events` with the feature `alloc`).
     ///
     /// Fetch each event within 4 hours: the time of an older one is wrong.
     ///
@@ -53,7 +53,7 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// An event with what is kept about it, if it is about this very event.
+/// Adds the details in the slot to an event, if they belong to this event.
 fn with(kept: &MeasureSlot, event: Event, now: Instant) -> Report {
     let (connection, about) = match &event {
         Event::Opened(connection) => (connection, About::Opened),
@@ -79,7 +79,7 @@ fn with(kept: &MeasureSlot, event: Event, now: Instant) -> Report {
 }
 
 impl Table<'_> {
-    /// Keeps when a connection was opened, if the event of that was queued last.
+    /// Keeps when a connection was opened, if its `Opened` event was queued last.
     pub(super) fn keep_opening(&mut self, slot: u32) {
         let client = self.slot(slot).map(|c| c.client_endpoint());
         let place = self.state.events.latest(self.memory.events.len()).filter(|place| {
@@ -91,7 +91,7 @@ impl Table<'_> {
         });
     }
 
-    /// Keeps what was measured of a connection that ends, for the event that is queued next.
+    /// Keeps the measurements of a connection that ends, for the event that is queued next.
     pub(super) fn keep_end(&mut self, slot: u32) {
         if self.slot(slot).is_none_or(|c| c.phase.is_over()) {
             return;
@@ -103,7 +103,7 @@ impl Table<'_> {
         });
     }
 
-    /// Counts the packet that has ended a connection, if the event of its end was queued last.
+    /// Counts the packet that has ended a connection, if its `Closed` event was queued last.
     pub(super) fn count_ending(&mut self, slot: u32, direction: Direction, bytes: usize) {
         let now = self.state.now;
         let tick = self.state.on_clock(self.state.tick);

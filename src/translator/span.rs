@@ -11,7 +11,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// With no ranges, the result is an address that does not matter.
+    /// The span of these ranges. Without ranges it holds one arbitrary address, which does not matter.
     pub(super) fn of<'a>(ranges: impl Iterator<Item = &'a Alternative>) -> Self {
         let ranges = ranges.map(|a| (a.first, a.last));
         let (first, last) = ranges.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or((0, 0));

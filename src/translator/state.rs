@@ -39,8 +39,8 @@ use crate::wire::rewrite::Change;
 use crate::wire::tcp::Segment;
 
 /// After this many microseconds (2^10 ticks) without a poll, the next call closes connections whose time-out has
-/// passed. At 64 looks per list each time, a table of any size is gone through before ticks wrap around, whatever is
-/// called.
+/// passed. At 64 slots per list each time, a table of any size is swept once before ticks wrap around, no matter which
+/// calls are made.
 pub(super) const POLL_WITHIN: u32 = 1 << 26;
 
 /// The translator without the memory of its tables.
@@ -57,7 +57,7 @@ pub(crate) struct State {
     pub(super) lingered: bool,
     /// Whether a re-divert asked for hand-overs since [`HandOvers`](crate::HandOvers) last looked.
     pub(super) hand_overs_wanted: bool,
-    /// Whether the latest packet was of a resumable connection, for [`HandOvers`](crate::HandOvers).
+    /// Whether the latest packet belonged to a resumable connection, for [`HandOvers`](crate::HandOvers).
     pub(super) carried_resumable: bool,
     /// Which age list the next new connection examines.
     pub(super) turn: u8,
@@ -65,7 +65,7 @@ pub(crate) struct State {
     #[cfg(target_pointer_width = "64")]
     pub(super) one_range: bool,
     pub(super) redivert_log: RedivertLog,
-    /// The time in ticks, less those that were [left out](Self::skipped).
+    /// The time in ticks, without the [skipped](Self::skipped) ones.
     pub(super) tick: Tick,
     pub(crate) now: Instant,
     /// The epoch of connections whose packets may be plain, in the form of their marks: the epoch of the redivert log,
@@ -85,47 +85,47 @@ pub(crate) struct State {
     pub(super) free: u32,
     /// The first slot that was never used.
     pub(super) fresh: u32,
-    /// How many slots in use have a second entry, for the server's other ports.
+    /// How many slots in use have a second entry in the reply index, for any-port replies.
     pub(super) any_port_replies: u32,
     /// Rules in use.
     pub(crate) diverts: usize,
-    /// The entries for servers that are unused.
+    /// The unused entries for servers.
     pub(crate) unused: Unused,
-    /// What the index of rules knows, if there is one.
+    /// The directory of the index of rules, if there is one.
     #[cfg(target_pointer_width = "64")]
     pub(crate) directory: Directory,
     #[cfg(target_pointer_width = "64")]
     pub(crate) rule_counts: RuleCounts,
     #[cfg(target_pointer_width = "64")]
     pub(crate) renewal: Renewal,
-    /// How connections and servers are measured, if they are.
+    /// The functions that measure connections and servers, if these are measured.
     pub(super) for_measured: Option<&'static ForMeasured>,
-    /// What is done otherwise for resumable connections, if there can be any.
+    /// The functions for resumable connections, if there can be any.
     pub(super) for_resumable: Option<&'static ForResumable>,
     pub(super) layout: Layout,
     /// The next slot that `adopt` examines; [`DONE`] if no rule has been added since.
     pub(super) adopting: u32,
     pub(super) ages: Ages,
     pub(super) rebuilding: Rebuilding,
-    /// When the next call closes connections whose time-out has passed, if there is no poll before.
+    /// When the next call closes connections whose time-out has passed, unless there is a poll before.
     pub(super) poll_by: Instant,
     pub(crate) generation: u32,
-    /// How many heads of the list of finished connections still have to be examined until every one that was in it when
-    /// all were forgotten has been seen.
+    /// How many heads of the list of finished connections still have to be examined, so that every connection that was
+    /// in it at the last `forget` has been seen.
     pub(super) rotate: u32,
-    /// Ticks that were left out: when a silence is longer than any time-out, the part beyond that.
+    /// Ticks that were skipped: of a silence longer than any time-out, the part beyond that.
     pub(super) skipped: u32,
-    /// How many connections had been opened, modulo 2^32, when all were last forgotten.
+    /// How many connections had been opened, modulo 2^32, at the last `forget`.
     pub(super) begun_before: u32,
     /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so that
     /// it is linked only into programs that forget or measure connections.
     pub(super) close_dead: Option<fn(&mut Table<'_>, u32)>,
-    /// Makes a stale connection follow the re-diverts that it has not followed yet, once there was one. A function pointer, so
-    /// that it is linked only into programs that re-divert. A large processor, for which there is more of it in line, calls it
-    /// directly.
+    /// Makes a stale connection follow outstanding re-diverts, once there was one. A function pointer, so that it is
+    /// linked only into programs that re-divert. A large processor calls it directly, because more of it is inlined
+    /// there.
     #[cfg(not(target_pointer_width = "64"))]
     pub(super) follow_moves: Option<fn(&mut Table<'_>, u32) -> Followed>,
-    /// Counts connections that no server's entry counts, while there may be any: imported ones that had no rule. A
+    /// Counts connections that no server's entry counts yet, while there may be any: imported ones that had no rule. A
     /// function pointer, so that it is linked only into programs that import records.
     pub(super) adopt: Option<Adopt>,
     pub(super) identification: u32,
@@ -136,7 +136,7 @@ pub(crate) struct State {
     pub(super) random_pool: RandomPool,
     pub(super) keys: Keys,
     pub(crate) config: Settings,
-    // From here on all is zero at first, so that it is cleared as one run.
+    // From here on all fields are initially zero, so that they are cleared as one run.
     pub(super) timers: Timers,
     pub(crate) counters: Counters,
     pub(super) recent: Recent,
@@ -145,40 +145,40 @@ pub(crate) struct State {
     pub(super) outbox: Outbox,
 }
 
-/// State and memory together: what everything but the fast paths works on.
+/// State and memory together, for everything except the fast paths.
 #[derive(Debug)]
 pub(crate) struct Table<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) memory: Parts<'a>,
 }
 
-/// A flag in the count of connections that keep their source. A port forward keeps it too, so its servers' own
-/// addresses must not be visible.
+/// A flag in the count of connections that keep their source: some rule is a port forward that keeps the source, so
+/// that its servers' own addresses must not be visible.
 pub(super) const HIDES_SERVERS: u32 = 1 << 31;
-/// Counts connections with the servers of rules that were added after them, in a number of slots.
+/// Counts connections in the given number of slots with the servers of rules that were added after them.
 type Adopt = fn(&mut Table<'_>, usize);
-/// What is done otherwise for resumable connections. Functions behind a pointer, so that they are linked only into
-/// programs whose storage has room for such connections.
+/// The functions for resumable connections. They are behind a pointer, so that they are linked only into programs whose
+/// storage has room for such connections.
 #[derive(Debug)]
 pub(super) struct ForResumable {
     /// Translates a segment of the connection in this slot.
     pub(super) carry: fn(&mut Table<'_>, u32, Direction, &mut ipv4::Parts<'_>, &Flow) -> Verdict,
     /// Rewrites the numbers in the packet that an ICMP error in this direction quotes.
     pub(super) requote: fn(&Table<'_>, u32, Direction, &mut [u8]),
-    /// Sequence number and acknowledgement of a segment in this direction, as its receiver counts.
+    /// Sequence number and acknowledgement of a segment in this direction, as its receiver numbers them.
     pub(super) number: fn(&Table<'_>, u32, Direction, Numbers) -> Numbers,
-    /// Records that a re-divert wants the connection handed over, if it can be. Whether it stays open.
+    /// Records that a re-divert wants the connection handed over, if it can be. Returns whether it stays open.
     pub(super) want: fn(&mut Table<'_>, u32, Treatment) -> bool,
 }
-/// What is done with what is seen of a connection, to measure it and its server. Functions behind a pointer, so that they
-/// are linked only into programs whose storage has room for measurements.
+/// The functions that measure connections and their servers. They are behind a pointer, so that they are linked only
+/// into programs whose storage has room for measurements.
 #[derive(Debug)]
 pub(super) struct ForMeasured {
-    /// A slot has got a new connection, which may be over already.
+    /// A slot has a new connection, which may be over already.
     pub(super) start: fn(&mut Table<'_>, u32, Beginning),
     /// A packet with this header was translated in this direction.
     pub(super) packet: fn(&mut Table<'_>, u32, Direction, &[u8; ipv4::HEADER]),
-    /// A TCP segment came, which the connection has not followed yet.
+    /// A TCP segment has arrived; the connection has not been updated with it yet.
     pub(super) segment: fn(&mut Table<'_>, u32, Direction, &Segment),
     /// Translates and measures a plain packet of the connection in this slot. `None`, with nothing changed, if it needs
     /// more than that.
@@ -192,7 +192,7 @@ pub(super) struct ForMeasured {
     pub(super) close: fn(&mut Table<'_>, u32, Closed),
     /// Ends a dead connection: [`State::close_dead`].
     pub(super) close_dead: fn(&mut Table<'_>, u32),
-    /// What is done before and after rules change, for those that eject. Whether the rule does.
+    /// Called before and after a change of rules, for rules that eject servers. Returns whether the rule ejects.
     pub(super) rules: fn(&mut Table<'_>, RuleChange<'_>) -> bool,
 }
 /// How a connection has come into the table.
@@ -207,18 +207,18 @@ pub(super) enum Beginning {
 /// A change of rules or their servers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RuleChange<'a> {
-    /// The rule with this match will change or go, if there is one.
+    /// The rule with this match, if there is one, will be changed or removed.
     Before(&'a Match),
-    /// It is there, and ejects servers that fail.
+    /// The rule is in the table, and ejects servers that fail.
     After(&'a Match),
-    /// It is gone, or ejects no more.
+    /// The rule was removed, or no longer ejects.
     Gone,
-    /// Any servers may be exchanged.
+    /// A re-divert may replace any servers.
     BeforeAll,
-    /// They were, or were not.
+    /// The re-divert has replaced them, or was refused.
     AfterAll,
 }
-/// The result of following.
+/// The result of following re-diverts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Followed {
     /// The connection stays where it was.
@@ -323,8 +323,8 @@ impl State {
         state
     }
 
-    /// The slot that is entered under this key in the index of this direction. On a small processor it is compiled
-    /// once.
+    /// The slot that is entered under this key in the index of this direction. On a small processor this function is
+    /// compiled once.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn find(
         &self,
@@ -336,7 +336,7 @@ impl State {
         self.find_hashed(connections, index, direction, key, self.keys.hash(key))
     }
 
-    /// The same for a key whose hash is known.
+    /// Like [`find`](Self::find), for a key whose hash is known.
     #[inline(always)]
     pub(super) fn find_hashed(
         &self,
@@ -355,7 +355,7 @@ impl State {
         mark_of(0, connection.epoch) == self.plain_epoch
     }
 
-    /// The epoch of connections whose packets may be plain but for measuring them, in the form of their marks.
+    /// The epoch, in the form of their marks, of connections whose packets are plain except that they are measured.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(super) const fn measured_epoch(&self) -> Option<u32> {
@@ -413,7 +413,7 @@ impl State {
         Verdict::Pass
     }
 
-    /// The same for as many packets as there are verdicts.
+    /// Like [`pass`](Self::pass), for one packet per verdict.
     #[cfg(target_pointer_width = "64")]
     #[inline]
     pub(super) fn pass_all(&mut self, verdicts: &mut [Verdict]) {

@@ -1,4 +1,4 @@
-//! State and memory together, and the small steps that everything on them is made of.
+//! State and memory together, with the basic operations on them.
 
 use crate::connection::Direction;
 use crate::event::Closed;
@@ -15,7 +15,7 @@ use crate::table::server;
 use crate::table::servers::Servers;
 use crate::translator::state::{ForResumable, Table};
 
-/// The entries for servers: [`Servers`] over this state and memory, of which nothing else is borrowed.
+/// The entries for servers: [`Servers`] over this state and memory, borrowing no other part of them.
 macro_rules! servers {
     ($state:expr, $memory:expr) => {
         $crate::table::servers::Servers {
@@ -28,7 +28,7 @@ macro_rules! servers {
 }
 pub(in crate::translator) use servers;
 
-/// The index of rules, over this state and memory, of which nothing else is borrowed.
+/// The index of rules over this state and memory, borrowing no other part of them.
 #[cfg(target_pointer_width = "64")]
 macro_rules! rule_index {
     ($state:expr, $memory:expr) => {
@@ -94,7 +94,7 @@ impl<'a> Table<'a> {
         servers!(self.state, self.memory)
     }
 
-    /// Counts a connection less on an entry for a server.
+    /// Subtracts a connection from the count of an entry for a server.
     #[cfg_attr(target_pointer_width = "64", inline)]
     pub(crate) fn discount(&mut self, entry: u16) {
         if server::discount(self.memory.servers, entry) {
@@ -141,7 +141,7 @@ impl<'a> Table<'a> {
         self.memory.connections.get_mut(slot as usize).map(|c| &mut c.0)
     }
 
-    /// The slot that is entered under this key, of which the hash is known.
+    /// The slot that is entered under this key, whose hash is known.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(super) fn find_hashed(&self, direction: Direction, key: &Key, hash: u64) -> Option<u32> {
@@ -163,7 +163,7 @@ impl<'a> Table<'a> {
         self.find(Direction::ToClient, key)
     }
 
-    /// What is done otherwise for the connection in a slot, if it is resumable.
+    /// The functions for resumable connections, if the connection in this slot is one.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn for_resumable(&self, slot: u32) -> Option<&'static ForResumable> {

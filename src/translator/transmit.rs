@@ -71,8 +71,8 @@ impl State {
         self.say(&message);
     }
 
-    /// Answers a segment of a connection that is being reset, as a host does that knows no such connection: with the
-    /// sequence number that the segment says it expects (RFC 9293, section 3.10.7.1).
+    /// Answers a segment of a connection that is being reset, as a host without this connection would: with the
+    /// sequence number that the segment's sender expects (RFC 9293, section 3.10.7.1).
     pub(super) fn answer_with_reset(&mut self, slot: &Entry, direction: Direction, segment: &Segment) {
         if segment.has(RST) {
             return;

@@ -138,7 +138,7 @@ pub(crate) fn sum(start: u32, bytes: &[u8]) -> u32 {
     const WIDTH: usize = size_of::<usize>();
     let (words, rest) = bytes.as_chunks::<WIDTH>();
     let mut sum = match bytes.last_chunk() {
-        // A large processor reads the last ones with those before them, and shifts these out.
+        // A large processor reads the last bytes together with those before them, and shifts the latter out.
         Some(last) if cfg!(target_pointer_width = "64") && !rest.is_empty() => {
             (usize::from_le_bytes(*last) >> ((WIDTH - rest.len()) * 8)).to_le()
         }

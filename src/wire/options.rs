@@ -23,7 +23,7 @@ pub(crate) const LARGEST_SCALE: u8 = 14;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpOption {
     pub(crate) kind: u8,
-    /// Where the value begins, behind kind and length.
+    /// Where the value begins, after kind and length.
     pub(crate) at: usize,
     /// Bytes of the value.
     pub(crate) length: usize,
@@ -83,7 +83,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// That of a SYN without options; 536 is the default maximum segment size (RFC 9293, section 3.7.1).
+    /// The offer of a SYN without options; 536 is the default maximum segment size (RFC 9293, section 3.7.1).
     pub(crate) const NONE: Self = Self { mss: 536, scale: None, sack: false, timestamps: false, signed: false };
 
     /// What the segment that begins with this TCP header offers.

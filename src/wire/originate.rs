@@ -21,8 +21,8 @@ pub(crate) fn write_ipv4(header: &mut [u8; HEADER], total: u16, protocol: u8, so
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// The checksum of a TCP segment or UDP datagram between these addresses: what belongs into its field if that is zero, and
-/// zero if it is right already.
+/// The checksum of a TCP segment or UDP datagram between these addresses: the value for its field if the field is zero,
+/// and zero if the field is already right.
 pub(crate) fn transport_checksum(protocol: u8, source: u32, destination: u32, transport: &[u8]) -> u16 {
     // The pseudo-header (RFC 768, RFC 9293), as words of 32 bits.
     let pseudo = u64::from(source) + u64::from(destination) + u64::from(protocol) + transport.len() as u64;

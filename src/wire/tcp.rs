@@ -53,7 +53,7 @@ impl Segment {
         self.flags & flag != 0
     }
 
-    /// Whether it is data or acknowledgement alone, as nearly all are between handshake and end.
+    /// Whether it is nothing but data or an acknowledgement, as nearly all are between handshake and end.
     #[inline]
     pub(crate) const fn is_established(self) -> bool {
         self.flags & (SYN | FIN | RST | ACK) == ACK

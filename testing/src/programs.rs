@@ -5,8 +5,8 @@ use std::process::Command;
 
 /// Builds a program: `["byway-examples", "--example", NAME]`, or of another package. Returns where it lies.
 ///
-/// A test of one package builds it with other features of the library than one of all packages does, and so everything that it
-/// needs. Where all packages are built already, `BYWAY_PROGRAMS` names the folder with their programs.
+/// `cargo test` of one package builds the program with other features of the library than of all packages, and so everything that
+/// it needs again. Where all packages are built already, `BYWAY_PROGRAMS` names the folder with their programs.
 pub fn built(program: &[&str]) -> PathBuf {
     if let Some(folder) = std::env::var_os("BYWAY_PROGRAMS") {
         let (name, kind) = (program[2], if program[1] == "--example" { "examples" } else { "" });

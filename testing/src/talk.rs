@@ -1,4 +1,4 @@
-//! Short ways to say what the tests say often.
+//! Short names for what the tests do often.
 
 use core::net::SocketAddrV4;
 
@@ -94,7 +94,7 @@ pub fn events<S: Storage>(t: &mut Translator<S>) -> Vec<Event> {
     core::iter::from_fn(|| t.poll_event()).collect()
 }
 
-/// Everything that the translator has to say, as packets.
+/// The translator's own packets that wait.
 pub fn say<S: Storage>(t: &mut Translator<S>, now: Instant) -> Vec<Vec<u8>> {
     let mut said = Vec::new();
     let mut buffer = [0xaa; byway::TRANSMIT_BUFFER];

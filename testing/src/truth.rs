@@ -261,7 +261,7 @@ pub struct Side {
     pub fin: Option<u32>,
 }
 
-/// Nobody sends as much in these tests: what is farther away belongs to another incarnation, or is forged.
+/// No end sends as much in these tests: a number farther away belongs to another incarnation, or is forged.
 const FAR: u32 = 1 << 26;
 
 impl Side {

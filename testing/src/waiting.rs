@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-/// Far more than anything takes: whoever waits goes on as soon as it has come.
+/// Far more than anything takes: a test goes on as soon as what it waits for has come.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Waits until something holds, and returns for how long. Panics after [`PATIENCE`].

@@ -36,13 +36,13 @@ Moves clients' traffic from the server they asked for to another one, even in mi
   Exit code: 0 done, 1 it did not work, 2 wrong arguments or configuration.
 ";
 
-/// What is wrong: with what was asked for, or with doing it.
+/// Why the program fails: wrong arguments, or an error while it carries them out.
 enum Failure {
     Asked(String),
     Done(String),
 }
 
-/// Does what the arguments say.
+/// Runs the command that the arguments name.
 #[must_use]
 pub fn main(words: Vec<OsString>) -> ExitCode {
     let command = words.first().and_then(|word| word.to_str()).unwrap_or_default().to_string();
@@ -73,7 +73,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
 }
 
 fn say(text: &str) -> Result<(), Failure> {
-    // Nobody has to read to the end.
+    // The reader may close the pipe before the end.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
@@ -90,7 +90,7 @@ fn check(words: Vec<OsString>) -> Result<(), Failure> {
     let config = config.draw(None).map_err(|error| Failure::Asked(error.to_string()))?;
     let queues = config.device.queues;
     let mut text = format!("{}: good: {} rules, {queues} queues\n", config.file().display(), config.rules.len());
-    // Those whose originals were drawn are the last.
+    // Entries whose originals were drawn come last.
     let entries = config.entries();
     for entry in &entries[entries.len().saturating_sub(pooled)..] {
         if let Answer::Rule(rule) = entry.answer {
@@ -163,7 +163,7 @@ impl TryOut {
         *self == Self::default()
     }
 
-    /// The configuration file that says the same.
+    /// The text of the configuration file that is equivalent to these arguments.
     fn text(&self) -> Result<String, Failure> {
         let missing = |what: &str| Failure::Asked(format!("{what} is missing, or --config FILE"));
         let address = self.address.as_ref().ok_or_else(|| missing("--address"))?;

@@ -1,10 +1,9 @@
-//! The time, as the translators want it.
+//! The clock of the translators.
 
 use core::time::Duration;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Microseconds since 1970 that never run backwards: so a snapshot's time and the time after the restart are on one
-/// clock.
+/// Microseconds since 1970 that never run backwards, so that the times in a snapshot and after the restart are on one clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -12,7 +11,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows the time, but not one before `earliest`: the machine's own may have been set back since.
+    /// A clock that starts at the system time, or at `earliest` if that is later: the system clock may have been set back since.
     #[must_use]
     pub fn new(earliest: byway::Instant) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -20,7 +20,7 @@ use crate::shard::Handle;
 use crate::listen;
 use crate::waker::Waker;
 
-/// As many as keys, so that none can keep another out.
+/// One for each key, so that no key can keep another out.
 const SESSIONS: usize = MAX_KEYS;
 /// How many monitors can get reports of measurements.
 const REPORTS: usize = SESSIONS;
@@ -77,7 +77,7 @@ impl ControlPort {
         Ok(port)
     }
 
-    /// Changes who may say what. Sessions of keys that stay stay.
+    /// Replaces the keys. Sessions of keys that remain stay open.
     pub fn set_keys(&mut self, keys: &[ControlKey]) {
         for old in self.keys.extract_if(.., |old| !keys.contains(old)) {
             self.agent.remove_key(old.id);
@@ -108,7 +108,7 @@ impl ControlPort {
         Refused::ALL.iter().map(|reason| (reason.name(), self.agent.refused(*reason))).collect()
     }
 
-    /// Answers what came, for all shards. Whether there may be more.
+    /// Answers the requests that wait, for all shards. Returns whether there may be more.
     fn answer(&mut self, now: Instant, shards: &[Handle]) -> bool {
         let (mut request, mut answer) = ([0; MAX_REQUEST + 1], [0; MAX_ANSWER]);
         for _ in 0..BURST {
@@ -120,7 +120,7 @@ impl ControlPort {
             let handled = self.agent.handle(now, &mut all, from, &request[..length], &mut answer);
             drop(all);
             if let Ok(length) = handled {
-                // Whoever misses the answer asks again.
+                // A monitor that misses the answer asks again.
                 let _ = self.socket.send_to(&answer[..length], from);
             }
         }
@@ -159,7 +159,7 @@ impl ControlPort {
     /// Sleeps until a datagram comes, another thread wants something, or a report is due.
     fn wait(&self, clock: &Clock, waker: &Waker) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
-        // A little late rather than a little early, which would be in vain.
+        // A millisecond late, since waking up early would be in vain.
         let due = self.agent.report_at().map(|at| at.duration_since(clock.now()) + Duration::from_millis(1));
         let due = due.and_then(|due| Timespec::try_from(due).ok());
         match poll(&mut fds, due.as_ref()) {
@@ -222,7 +222,7 @@ impl EventReporter {
     }
 }
 
-/// What another thread has the port for instructions do.
+/// A task for the port's thread.
 type Task = Box<dyn FnOnce(&mut ControlPort) + Send>;
 
 /// The port for instructions, seen from other threads.
@@ -247,7 +247,7 @@ impl core::fmt::Debug for Order {
 }
 
 impl ControlHandle {
-    /// Has the port do something, and waits for what comes of it. `None` if its thread has ended.
+    /// Runs a task on the port's thread, and waits for its result. `None` if the thread has ended.
     pub fn ask<T: Send + 'static>(&self, task: impl FnOnce(&mut ControlPort) -> T + Send + 'static) -> Option<T> {
         let (reply, answer) = channel();
         self.orders.send(Order::Do(Box::new(move |port| drop(reply.send(task(port)))))).ok()?;
@@ -255,14 +255,14 @@ impl ControlHandle {
         answer.recv().ok()
     }
 
-    /// Has its thread end.
+    /// Ends its thread.
     pub fn stop(&self) {
         let _ = self.orders.send(Order::Stop);
         self.waker.wake();
     }
 }
 
-/// The port for instructions with what other threads reach it by, before its thread is started.
+/// The port for instructions and its queues, before its thread is started.
 #[derive(Debug)]
 pub struct ControlThread {
     port: ControlPort,
@@ -273,7 +273,7 @@ pub struct ControlThread {
 }
 
 impl ControlThread {
-    /// Makes the ends of its queues.
+    /// Creates its queues.
     ///
     /// # Errors
     /// The kernel's.
@@ -291,20 +291,20 @@ impl ControlThread {
         &self.reporter
     }
 
-    /// What other threads reach it by.
+    /// The handle for other threads.
     #[must_use]
     pub fn handle(&self) -> ControlHandle {
         self.handle.clone()
     }
 
-    /// Speaks for these shards until it is told to stop. Gives the port back.
+    /// Serves requests for these shards until it is told to stop. Returns the port.
     ///
     /// # Errors
     /// The kernel's.
     pub fn run(self, shards: &[Handle], clock: Clock) -> io::Result<ControlPort> {
         let Self { mut port, orders, events, handle, reporter } = self;
         loop {
-            // What comes from now on wakes it.
+            // From now on, whatever comes wakes this thread.
             handle.waker.will_sleep();
             let is_busy = port.answer(clock.now(), shards);
             port.tell(clock.now(), &events);

@@ -36,17 +36,17 @@ counters! {
     not_ipv4,
     /// Packets whose IPv4 header is wrong.
     malformed,
-    /// Packets from where none comes, or to where none is routed.
+    /// Packets from an address that is never a source, or to one that is never routed.
     martian,
-    /// Packets that had passed as many routers as they may.
+    /// Packets whose TTL had run out.
     ttl_exceeded,
     /// Packets that were too long, and must not be fragmented.
     too_long,
     /// Packets for this machine itself.
     local,
-    /// Packets that a rule is about and that cannot be translated: dropped.
+    /// Packets that a rule matches and that cannot be translated: dropped.
     failed_closed,
-    /// The same, where the rule lets them leave as they are.
+    /// Packets that a rule matches and that cannot be translated, but leave as they are, since the rule says so.
     failed_open,
     /// Fragments that were kept until the first of their datagram came.
     fragments_kept,
@@ -56,7 +56,7 @@ counters! {
     fragments_expired,
     /// Packets that were kept until the other portion's record of their connection came.
     early_kept,
-    /// Replies that waited for that in vain.
+    /// Replies that waited for the other portion's record in vain.
     early_expired,
     /// ICMP errors about packets that were not routed.
     icmp_errors,
@@ -74,6 +74,6 @@ counters! {
     ring_full,
     /// TCP connections that another server has taken over while their clients kept them.
     hand_overs_moved,
-    /// Attempts at that which failed: the connection stayed, or was reset as the instruction said.
+    /// Hand-overs that failed: the connection stayed, or was reset as the instruction said.
     hand_overs_kept,
 }

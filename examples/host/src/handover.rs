@@ -1,5 +1,5 @@
-//! A running byway gives way to a new one: its queues, its sockets and its connections go over a UNIX socket, so that no
-//! packet is lost. What waits in a queue waits there until the new process reads it.
+//! A running byway gives way to a new one: its queues, its sockets and its connections go over a UNIX socket, so that no packet
+//! is lost. Packets that wait in a queue stay there until the new process reads them.
 //!
 //! ```text
 //!   new                                      old
@@ -45,26 +45,26 @@ use crate::tap::{self, Tap};
 use crate::thread;
 
 const GREETING: &str = "byway hand-over 1";
-/// Behind it: for how many seconds, and what a rule matches.
+/// Followed by a number of seconds, and the match of a rule.
 const LOOK: &str = "byway pcap 1 ";
 const GO: &str = "go";
 const TAKEN: &str = "taken";
-/// How long the other may take with a step. The new one imports all connections in one.
+/// How long the other process may take for a step. The new one imports all connections in one step.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// More file descriptors than Linux passes at once.
+/// The most file descriptors that Linux passes at once.
 const MOST: usize = 253;
 
-/// A process that wants to take over, until the main thread has time for it: it gets `SIGUSR2`.
+/// A process that waits to take over. The main thread gets `SIGUSR2`, and serves it when it has time.
 pub type Waiting = Arc<Mutex<Option<UnixStream>>>;
 
-/// What a process has got.
+/// What a process has taken over.
 #[derive(Debug)]
 pub struct Taken {
     /// The queues of the device.
     pub queues: Vec<Queue>,
     /// The socket of the port for instructions, if it is at the same address.
     pub control: Option<UdpSocket>,
-    /// That of the metrics page, likewise.
+    /// The socket of the metrics page, likewise.
     pub metrics: Option<TcpListener>,
     /// The connections.
     pub snapshot: Snapshot,
@@ -82,20 +82,20 @@ pub struct Offer<'a> {
     pub queues: Vec<BorrowedFd<'a>>,
     /// The socket of the port for instructions.
     pub control: Option<BorrowedFd<'a>>,
-    /// That of the metrics page.
+    /// The socket of the metrics page.
     pub metrics: Option<BorrowedFd<'a>>,
     /// The connections.
     pub snapshot: &'a Snapshot,
 }
 
-/// The line that says what a process is. Who takes over must be the same.
+/// The line that describes a process. The new process must have the same.
 #[must_use]
 pub fn description(config: &Config) -> String {
     let (device, alternatives) = (&config.device, config.nat.alternatives_text());
     format!("device {} with {} queues, alternative addresses {alternatives}", device.name, device.queues)
 }
 
-/// The line that says what follows.
+/// The line that announces what follows.
 fn contents(config: &Config, has_header: bool, length: usize) -> String {
     let at = |address: Option<SocketAddrV4>| address.map_or_else(|| "none".into(), |address| address.to_string());
     let control = at(config.control.as_ref().map(|control| control.listen));
@@ -103,10 +103,10 @@ fn contents(config: &Config, has_header: bool, length: usize) -> String {
     format!("header {has_header} control {control} metrics {metrics} bytes {length}\n")
 }
 
-/// Asks the process that listens there to give way, after `prepare` has done what takes time. `None` if there is none.
+/// Asks the process that listens at `socket` to give way, after `prepare` has done what takes time. `None` if there is none.
 ///
 /// # Errors
-/// One line that says why nothing was taken over. The other goes on.
+/// One line that says why nothing was taken over. The other process goes on.
 pub fn take(
     socket: &Path,
     config: &Config,
@@ -132,7 +132,7 @@ pub fn take(
     }
 }
 
-/// Whose connections and queues are taken over: one's own, and root's.
+/// Whether to take over from a process of user `peer`: only from the same user, and from root.
 fn may_be_taken_from(peer: Uid, own: Uid) -> bool {
     peer == own || peer.is_root()
 }
@@ -203,12 +203,12 @@ fn receive(stream: &UnixStream) -> std::io::Result<(String, Vec<OwnedFd>)> {
 }
 
 impl Taken {
-    /// Tells the other that it may end.
+    /// Tells the other process that it may end.
     pub fn done(self) {
         let _ = writeln!(&self.stream, "{TAKEN}");
     }
 
-    /// Tells the other that it has to go on.
+    /// Tells the other process that it has to go on.
     pub fn refuse(&self, why: &str) {
         let _ = writeln!(&self.stream, "{why}");
     }
@@ -218,7 +218,7 @@ impl Offer<'_> {
     /// Gives everything away.
     ///
     /// # Errors
-    /// Says why the other has not taken it.
+    /// The reason why the other process has not taken it.
     pub fn give(&self, stream: &UnixStream) -> Result<(), String> {
         let bytes = self.snapshot.to_bytes();
         let line = contents(self.config, self.has_header, bytes.len());
@@ -250,7 +250,7 @@ impl Offer<'_> {
     }
 }
 
-/// Listens for the next process, in the place of whoever did so before.
+/// Listens for the next process, and replaces the socket of the process before.
 ///
 /// # Errors
 /// One line that says what to do.
@@ -260,16 +260,16 @@ pub fn listen(socket: &Path) -> Result<UnixListener, String> {
     new.push(".new");
     let _ = std::fs::remove_file(&new);
     let listener = UnixListener::bind(&new).map_err(failed)?;
-    // Whoever can connect can have all connections.
+    // Any process that can connect can take over all connections.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&new, mode).and_then(|()| std::fs::rename(&new, socket)).map_err(failed)?;
     Ok(listener)
 }
 
-/// Waits for the next process, on a thread of its own, and has the main thread know.
+/// Waits for the next process, on a thread of its own, and notifies the main thread.
 ///
 /// # Errors
-/// There is no thread.
+/// The thread cannot be started.
 pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shards: Handles) -> Result<(), String> {
     let wait = move || {
         for stream in listener.incoming().flatten() {
@@ -298,7 +298,7 @@ pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shard
     thread::start("hand-over", wait).map(drop)
 }
 
-/// Lets somebody look at a rule's packets: his line is `SECONDS MATCH`, and the answer a capture.
+/// Lets somebody look at a rule's packets: the request is `SECONDS MATCH`, and the answer a capture.
 fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), String> {
     let (seconds, matches) = wanted.split_once(' ').ok_or("say for how many seconds, and what")?;
     let seconds = seconds.parse::<u64>().map_err(|_| format!("{seconds}: it must be a number of seconds"))?;
@@ -325,14 +325,14 @@ fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), Strin
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             match seen.recv_timeout(left.min(Duration::from_millis(200))) {
                 Ok(one) => tap::write(&mut out, &one)?,
-                // What there is can be looked at; and whoever has gone is noticed.
+                // Shows the packets so far, and notices that the reader has gone.
                 Err(RecvTimeoutError::Timeout) => out.flush()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         out.flush()
     };
-    // If nobody reads it any more, it is over as well.
+    // The capture also ends if nobody reads it any more.
     let _ = record();
     for shard in &all {
         let _ = shard.ask(|router| router.tap = None);
@@ -340,7 +340,7 @@ fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), Strin
     Ok(())
 }
 
-/// `None` if somebody wants to take over; what he wants to see, if he only looks.
+/// `None` if the peer wants to take over; the rest of its request if it wants a capture.
 fn greet(stream: &UnixStream, description: &str) -> Result<Option<String>, String> {
     let failed = |error: std::io::Error| error.to_string();
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;

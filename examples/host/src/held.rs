@@ -1,10 +1,10 @@
-//! Fragments that came before the first one of their datagram: only that has ports.
+//! Fragments that came before the first one of their datagram: only the first has ports.
 
 use std::collections::VecDeque;
 
 use byway::{DatagramId, Instant};
 
-/// A few frames that wait. Anybody can send fragments whose first one never comes, so their number is bounded.
+/// A few frames that wait. An attacker can send fragments whose first one never comes, so their number is bounded.
 #[derive(Debug)]
 pub struct Held {
     frames: VecDeque<Waiting>,
@@ -19,13 +19,13 @@ struct Waiting {
 }
 
 impl Held {
-    /// Room for so many.
+    /// Room for `most` frames.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { frames: VecDeque::with_capacity(most.min(1024)), most }
     }
 
-    /// Keeps a frame. Whether there is room for it.
+    /// Keeps a frame. Returns whether there was room for it.
     pub fn keep(&mut self, datagram: DatagramId, until: Instant, frame: &[u8]) -> bool {
         if self.frames.len() >= self.most {
             return false;

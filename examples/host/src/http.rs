@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use crate::thread;
 
-/// What somebody may take who asks.
+/// The limits for a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many are served at once; who comes then gets status 503.
+    /// How many clients are served at once; further ones get status 503.
     pub at_once: usize,
     /// The longest request, in bytes.
     pub longest: usize,
-    /// How long it may take to ask, and as long again to read.
+    /// How long a client may take to send its request, and again to read the answer.
     pub patience: Duration,
 }
 
@@ -27,9 +27,9 @@ pub struct Request {
     pub method: String,
     /// The path, without the query behind it.
     pub path: String,
-    /// What comes with the request.
+    /// The body.
     pub body: Vec<u8>,
-    /// Names in small letters, and values.
+    /// Names in lower case, and values.
     headers: Vec<(String, String)>,
 }
 
@@ -44,7 +44,7 @@ impl Request {
     /// The value of a header.
     ///
     /// # Errors
-    /// It comes twice, and so can mean two things to two readers.
+    /// The header is there twice, so that two readers can understand two things.
     pub fn header(&self, name: &str) -> Result<Option<&str>, Refused> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let first = values.next();
@@ -63,10 +63,10 @@ impl Request {
     }
 }
 
-/// Serves whoever connects, on threads called `name`. `converse` has the connection and what was asked on it.
+/// Serves all connections, on threads called `name`. `converse` gets the connection and the request on it.
 ///
 /// # Errors
-/// There is no thread.
+/// The thread cannot be started.
 pub fn serve<F>(name: &'static str, listener: TcpListener, limits: Limits, converse: F) -> Result<(), String>
 where
     F: Fn(&TcpStream, Result<Request, Refused>) -> io::Result<()> + Clone + Send + 'static,
@@ -80,7 +80,7 @@ where
                 continue;
             }
             let converse = converse.clone();
-            // Without a thread nobody is served.
+            // If the thread cannot be started, the client is not served.
             let _ = thread::start(name, move || {
                 let _served = served;
                 let asked = read(&stream, limits);
@@ -91,7 +91,7 @@ where
     thread::start(name, serve).map(drop)
 }
 
-/// Somebody who is served, among others.
+/// A client that is being served.
 struct Served {
     busy: Arc<AtomicUsize>,
     before: usize,
@@ -109,7 +109,7 @@ impl Drop for Served {
     }
 }
 
-/// How much is left of the time that somebody may take.
+/// How much is left of a client's time.
 fn left(until: Instant) -> io::Result<Duration> {
     match until.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
@@ -168,7 +168,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refused> {
 /// Answers with a body of this media type. `more` are whole lines of further headers.
 ///
 /// # Errors
-/// It was not read in time.
+/// The answer was not read in time.
 pub fn answer(stream: &TcpStream, limits: Limits, status: u16, kind: &str, more: &str, body: &[u8]) -> io::Result<()> {
     let length = format!("Content-Length: {}\r\n{more}", body.len());
     let until = Instant::now() + limits.patience;
@@ -278,7 +278,7 @@ mod tests {
             said
         };
         assert!(said(TcpStream::connect(at).unwrap()).starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
-        // Who has been served makes room.
+        // A client that has been served makes room.
         let mut first = idle.remove(0);
         first.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         assert!(said(first).starts_with("HTTP/1.1 200 OK\r\n"));

@@ -12,21 +12,21 @@ const LONGEST: usize = 576;
 const HEAD: usize = HEADER + 8;
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
-/// What a packet of our own starts with.
+/// The TTL of our own packets.
 const TTL: u8 = 64;
 
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It has passed as many routers as it may.
+    /// Its TTL has run out.
     TimeExceeded,
     /// It is longer than this many bytes, and must not be fragmented (RFC 1191).
     FragmentationNeeded(u16),
     /// No program has the port.
     PortUnreachable,
-    /// Nobody speaks the protocol.
+    /// No program uses the protocol.
     ProtocolUnreachable,
-    /// A rule is about it, and it cannot be translated.
+    /// A rule matches it, and it cannot be translated.
     Prohibited,
 }
 
@@ -90,7 +90,7 @@ impl Quote {
     }
 }
 
-/// Turns an echo request into its reply. Whether it was one, whole and with a right checksum.
+/// Turns an echo request into its reply. Returns whether it was one, whole and with a valid checksum.
 pub fn reply(packet: &mut [u8]) -> bool {
     let ip = packet::header_length(packet);
     let message = packet.get(ip..).unwrap_or_default();

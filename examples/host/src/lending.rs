@@ -23,7 +23,7 @@ pub struct Lent {
     pub back: Sender<Box<Router>>,
 }
 
-/// Lets one at a time borrow: two who each had a part of the routers would wait for each other.
+/// Lets one thread at a time borrow: two that each had a part of the routers would wait for each other.
 pub type Turn = std::sync::Arc<Mutex<()>>;
 
 /// The routers of all shards. They are borrowed when the first of them is needed, and go back when this is dropped.
@@ -50,7 +50,7 @@ impl<'a> AllRouters<'a> {
     }
 
     fn fetch(&mut self) -> Option<()> {
-        // It guards no data, so nothing is wrong with it if somebody has panicked with it.
+        // It guards no data, so the lock can be used although a thread has panicked with it.
         let turn = self.shards.first()?.turn();
         self.turn = Some(turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         // All are asked before one is waited for, so that they stop at the same time.
@@ -67,7 +67,7 @@ impl<'a> AllRouters<'a> {
 
     fn give_back(&mut self) {
         for Lent { router, back } in self.lent.drain(..) {
-            // A thread that has ended meanwhile needs none.
+            // If the thread has ended meanwhile, it needs no router.
             let _ = back.send(router);
         }
         self.turn = None;

@@ -3,7 +3,7 @@
 use core::fmt::Display;
 use std::io::{Error, ErrorKind};
 
-/// Why a port cannot be had, in one line; `field` is the configuration's that names it.
+/// Why a port cannot be opened, in one line; `field` is the field of the configuration that names it.
 pub(crate) fn refusal(field: &str, at: impl Display, error: &Error) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => format!("{field} {at}: another program has this port"),

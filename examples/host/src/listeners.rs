@@ -1,4 +1,4 @@
-//! Those who are told what happens to the connections of a shard.
+//! The receivers of a shard's events.
 
 use byway::{Heap, Translator};
 
@@ -6,14 +6,15 @@ use crate::control::EventReporter;
 use crate::portion::RecordSender;
 use crate::report::ReportSender;
 
-/// Nobody, or the port for instructions and its subscribers, the other portion, and whoever reports to a collector.
+/// The port for instructions and its subscribers, the other portion, and the thread that reports to a collector; each may be
+/// absent.
 #[derive(Clone, Debug, Default)]
 pub struct Listeners {
     /// The port for instructions.
     pub control: Option<EventReporter>,
     /// The other portion.
     pub portion: Option<RecordSender>,
-    /// Whoever reports to a collector.
+    /// The thread that reports to a collector.
     pub report: Option<ReportSender>,
 }
 

@@ -34,7 +34,7 @@ pub struct Threaded {
     pub shards: Vec<Handle>,
     /// The port for instructions, if there is one.
     pub control: Option<ControlHandle>,
-    /// Who reports to a collector, if there is one.
+    /// The thread that reports to a collector, if there is one.
     pub report: Option<ReportHandle>,
     /// The naming server, if there is one.
     pub naming: Option<Arc<Naming>>,
@@ -42,7 +42,7 @@ pub struct Threaded {
     pub portion: Option<Arc<portion::Status>>,
 }
 
-/// What one shard says.
+/// The figures of one shard.
 #[derive(Debug, Default)]
 struct Shard {
     router: Counters,
@@ -66,7 +66,7 @@ pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
 /// Serves the page, on threads of its own.
 ///
 /// # Errors
-/// There is no thread.
+/// The thread cannot be started.
 pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
     http::serve("metrics", listener, LIMITS, move |stream, asked| {
         let threads = || shards.lock().map_or_else(|_| Threaded::default(), |threads| threads.clone());
@@ -291,7 +291,7 @@ mod tests {
 
     use super::*;
 
-    /// Those who ask for nothing, or a byte at a time, or do not read, keep nobody waiting who asks meanwhile.
+    /// Clients that send nothing, or a byte at a time, or do not read, delay no other client.
     #[test]
     fn slow_clients_keep_nobody_waiting() {
         let listener = open("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -306,7 +306,7 @@ mod tests {
         let mut said = String::new();
         asking.read_to_string(&mut said).expect("nobody has to wait for those that are slow");
         assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("byway_received_total 0\n"), "{said}");
-        // However often it sends a byte, it is hung up on; it may be told why before.
+        // The connection is closed however often the client sends a byte; it may be told why before.
         let mut said = [0; 1_024];
         trickling.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let ended = (0..60).any(|_| {

@@ -20,11 +20,11 @@ const OFFSET: u16 = 0x1fff;
 /// Why a packet is not routed (RFC 1812, section 5.2.2 and 5.3.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is no IPv4 packet.
+    /// It is not an IPv4 packet.
     NotIpv4,
     /// Its header is cut short, contradicts itself, or has a wrong checksum.
     Malformed,
-    /// It comes from where no packet comes from, or goes where no router sends it.
+    /// Its source or its destination is an address that is never routed.
     Martian,
 }
 
@@ -51,7 +51,7 @@ pub fn check(packet: &[u8]) -> Result<usize, Fault> {
     Ok(total)
 }
 
-/// Whether a packet may come from this address: a host's.
+/// Whether this can be the source address of a packet: it must be a host's.
 #[must_use]
 pub fn may_be_source(address: Ipv4Addr) -> bool {
     may_be_routed_to(address)
@@ -152,7 +152,7 @@ pub fn source_port(packet: &[u8]) -> Option<u16> {
     destination_port(packet).map(|_| word(packet, header_length(packet)))
 }
 
-/// Takes one from the TTL, and from the header's checksum what that makes (RFC 1624). It must not be zero.
+/// Decrements the TTL, which must not be zero, and updates the header's checksum (RFC 1624).
 pub fn decrement_ttl(packet: &mut [u8]) {
     packet[8] -= 1;
     let (sum, carry) = word(packet, 10).overflowing_add(0x0100);

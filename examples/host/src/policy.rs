@@ -1,4 +1,4 @@
-//! What may leave untranslated: nothing that a rule is about, unless the rule says so.
+//! What may leave untranslated: nothing that a rule matches, unless the rule says so.
 
 use core::net::Ipv4Addr;
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,7 @@ use crate::tap::{Ends, is_about};
 /// What a rule says of a packet that is not translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// No rule is about it, or the rule is an exception: it leaves as it is.
+    /// No rule matches it, or the rule is an exception: it leaves as it is.
     Free,
     /// The rule says that its packets leave untranslated rather than not at all.
     Open,
@@ -19,15 +19,14 @@ pub enum Policy {
     Closed,
 }
 
-/// The rules of a translator, to be found by a packet that they are about. A packet asks only when it was not
-/// translated.
+/// The rules of a translator, to be found by a packet that they match. A packet is looked up only when it was not translated.
 #[derive(Debug, Default)]
 pub struct Policies {
     /// By the length of their prefix, the longest first; and by its network, in the translator's own order.
     lengths: Vec<(u8, HashMap<Ipv4Addr, Vec<Rule>>)>,
     /// The table's generation that this was made from.
     generation: Option<u32>,
-    /// What no rule is about does not go there either.
+    /// Packets to this prefix do not leave even if no rule matches them.
     closed: Option<Prefix>,
 }
 
@@ -67,18 +66,18 @@ impl Policies {
         self.generation = Some(translator.generation());
     }
 
-    /// What no rule is about does not leave if it is for one of these addresses: no host has them.
+    /// Packets to this prefix do not leave even if no rule matches them: no host has these addresses.
     pub const fn close(&mut self, prefix: Prefix) {
         self.closed = Some(prefix);
     }
 
-    /// Forgets what it knows, since other rules fail open now.
+    /// Forgets the rules, since others fail open now.
     pub const fn forget(&mut self) {
         self.generation = None;
     }
 
-    /// What is said of this packet. Where nothing in it tells which of several rules it belongs to, as in a later
-    /// fragment, the strictest counts.
+    /// The policy for this packet. Where nothing in it tells which of several rules it belongs to, as in a later fragment, the
+    /// strictest counts.
     #[must_use]
     pub fn of(&self, packet: &[u8]) -> Policy {
         let (ends, destination) = (Ends::of(packet), packet::destination(packet));

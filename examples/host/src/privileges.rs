@@ -1,6 +1,7 @@
 //! Giving up what is not needed any more, once everything is open: the user, capabilities, files.
 //!
-//! Capabilities and confinement are each thread's, and go to the threads that it starts: so this comes before any is.
+//! Capabilities and confinement belong to a thread, and are inherited by the threads that it starts: so this comes before any is
+//! started.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +16,13 @@ use tracing::{info, warn};
 use crate::config::{Config, Privileges, Transport};
 use crate::portion::End;
 
-/// What the kernel may know; it takes what it knows of it.
+/// The newest ABI of landlock that is used; an older kernel enforces the part that it knows.
 const KNOWN: ABI = ABI::V6;
 
-/// Gives up everything but what translating, reloading and the snapshot take.
+/// Gives up everything that is not needed to translate, to reload and to write the snapshot.
 ///
 /// # Errors
-/// One line, if the user that the configuration names cannot be taken on.
+/// One line, if the process cannot become the user that the configuration names.
 pub fn drop(config: &Config) -> Result<(), String> {
     let Privileges { user, confine } = &config.privileges;
     if let Some(user) = user {
@@ -37,10 +38,10 @@ pub fn drop(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The user that is taken on.
+/// The user that the process becomes.
 ///
 /// # Errors
-/// One line, if there is none.
+/// One line, if there is no such user.
 pub fn user(name: &str) -> Result<User, String> {
     let failed = |error: &dyn core::fmt::Display| format!("privileges.user {name}: {error}");
     let user = User::from_name(name).map_err(|error| failed(&error))?;
@@ -55,8 +56,8 @@ fn become_user(name: &str) -> Result<(), String> {
     setresuid(user.uid, user.uid, user.uid).map_err(|error| failed(&error))
 }
 
-/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets but those to the other portion and to a
-/// collector. Says what came of it.
+/// Keeps access to the folders of the configuration, the keys and the snapshot, and allows no new sockets but those to the other
+/// portion and to a collector. Returns the result in words.
 fn confine_files(config: &Config) -> String {
     let (reads, writes) = folders(config);
     match restrict(&reads, &writes, &peers(config)) {
@@ -70,7 +71,7 @@ fn confine_files(config: &Config) -> String {
     }
 }
 
-/// What is read again by a reload, and where the snapshot is written.
+/// The folders that a reload reads, and the folder that the snapshot is written to.
 fn folders(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let folder = |file: &Path| match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -107,7 +108,7 @@ fn restrict(reads: &[PathBuf], writes: &[PathBuf], peers: &[u16]) -> Result<Rule
         .create()?;
     for (folders, access) in [(reads, AccessFs::from_read(KNOWN)), (writes, write)] {
         for folder in folders {
-            // What is not there is not read either.
+            // A folder that is not there is not read either.
             if let Ok(folder) = PathFd::new(folder) {
                 rules = rules.add_rule(PathBeneath::new(folder, access))?;
             }

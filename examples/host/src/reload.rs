@@ -9,7 +9,7 @@ use byway::{Divert, Heap, Match, Timeouts, Translator};
 use crate::config::{Config, ControlKey, Entry, Rule};
 use crate::names::NameChanges;
 
-/// What is to become different in every shard.
+/// The changes to be made in every shard.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     remove: Vec<Match>,
@@ -21,7 +21,7 @@ pub struct Changes {
     names: NameChanges,
 }
 
-/// What a configuration says that may change, for telling what has changed in the next one.
+/// The part of a configuration that may change, to be compared with the next one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Said {
     /// The rules.
@@ -52,8 +52,8 @@ fn owned(rule: &Rule) -> Option<OwnedRule> {
 }
 
 impl Changes {
-    /// What differs between what a configuration said and what the new one says. What does not is not touched: an
-    /// instruction may have changed it in the meantime.
+    /// The differences between a configuration and the new one. What does not differ is left alone: an instruction may have
+    /// changed it in the meantime.
     #[must_use]
     pub fn between(before: &Said, config: &Config) -> Self {
         let after = Said::by(config);
@@ -91,7 +91,7 @@ impl Changes {
         self.timeouts.as_ref().map_or(Ok(()), |timeouts| plan.set_timeouts(timeouts).map_err(|error| error.to_string()))
     }
 
-    /// Makes a translator different.
+    /// Applies the changes to a translator.
     ///
     /// # Errors
     /// Says what it refused: nothing that was checked before.
@@ -108,7 +108,7 @@ impl Changes {
         self.timeouts.map_or(Ok(()), |timeouts| translator.set_timeouts(timeouts).map_err(|error| error.to_string()))
     }
 
-    /// The rules that let their packets leave untranslated rather than not at all.
+    /// The rules that let packets leave untranslated rather than drop them.
     #[must_use]
     pub const fn open(&self) -> &HashSet<Match> {
         &self.open

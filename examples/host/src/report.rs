@@ -41,11 +41,11 @@ pub struct Sent {
     pub failures: AtomicU64,
 }
 
-/// How a shard reports.
+/// A shard's end of the queue.
 #[derive(Clone, Debug)]
 pub struct ReportSender {
     events: SyncSender<(usize, Report)>,
-    /// What did not fit, by shard.
+    /// Events that did not fit, by shard.
     lost: Arc<[AtomicU64]>,
     waker: Arc<Waker>,
 }
@@ -97,20 +97,20 @@ impl ReportHandle {
         &self.sent
     }
 
-    /// Has it go on with other settings.
+    /// Changes its settings.
     pub fn change(&self, settings: config::Report) {
         let _ = self.orders.send(Order::Change(settings));
         self.waker.wake();
     }
 
-    /// Has it send what it has, and end.
+    /// Makes it send what it has, and end.
     pub fn stop(&self) {
         let _ = self.orders.send(Order::Stop);
         self.waker.wake();
     }
 }
 
-/// The thread with what others reach it by, before it is started.
+/// The thread and its queues, before it is started.
 #[derive(Debug)]
 pub struct ReportThread {
     reporter: Reporter,
@@ -121,7 +121,7 @@ pub struct ReportThread {
 }
 
 impl ReportThread {
-    /// Makes the ends of its queues, for so many shards.
+    /// Creates its queues, for this number of shards.
     ///
     /// # Errors
     /// The kernel's.
@@ -156,7 +156,7 @@ impl ReportThread {
         &self.sender
     }
 
-    /// What other threads reach it by.
+    /// The handle for other threads.
     #[must_use]
     pub fn handle(&self) -> ReportHandle {
         self.handle.clone()
@@ -165,13 +165,13 @@ impl ReportThread {
     /// Reports what these shards do until it is told to stop.
     ///
     /// # Errors
-    /// The kernel's. What is wrong with the collector is none.
+    /// The kernel's. Problems with the collector are no errors.
     pub fn run(self, shards: &[Handle], clock: Clock) -> io::Result<()> {
         let Self { mut reporter, events, orders, sender, .. } = self;
         let ReportSender { lost, waker, .. } = &sender;
         let mut stops = false;
         loop {
-            // What comes from now on wakes it.
+            // From now on, whatever comes wakes this thread.
             waker.will_sleep();
             for order in orders.try_iter() {
                 match order {
@@ -183,7 +183,7 @@ impl ReportThread {
                 exporter.lost(lost.swap(0, Ordering::Relaxed));
             }
             let now = clock.now();
-            // Without a line events wait in their queue, as many as it takes.
+            // Without a connection to the collector, events wait in their queue, as many as it takes.
             let is_connected = reporter.line.connect(now, &mut reporter.exporters);
             let is_busy = is_connected && reporter.take(now, &events);
             if !stops && now >= reporter.last + reporter.settings.interval {
@@ -224,7 +224,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    /// Goes on with settings that differ in what may change.
+    /// Takes over new settings, of which only those that may change differ.
     fn change(&mut self, settings: config::Report) {
         for (shard, exporter) in self.exporters.iter_mut().enumerate() {
             if let Err(why) = exporter.change(settings.settings(shard as u32)) {
@@ -234,7 +234,7 @@ impl Reporter {
         self.settings = settings;
     }
 
-    /// Writes events that wait. Whether there may be more.
+    /// Writes events that wait. Returns whether there may be more.
     fn take(&mut self, now: Instant, events: &Receiver<(usize, Report)>) -> bool {
         for _ in 0..BURST {
             let Ok((shard, report)) = events.try_recv() else {
@@ -275,7 +275,7 @@ impl Reporter {
         let mut all = Readings::default();
         for (number, shard) in shards.iter().enumerate() {
             let Some((servers, totals)) = ask(shard) else {
-                // It is ending.
+                // The shard is ending.
                 continue;
             };
             for (since, change) in self.before.changes(number, &servers, from).into_values() {
@@ -306,7 +306,7 @@ impl Reporter {
         })
     }
 
-    /// Tells the metrics page.
+    /// Updates the figures of the metrics page.
     fn count(&self) {
         let sum = |value: fn(byway::report::Statistics) -> u64| -> u64 {
             self.exporters.iter().map(|exporter| value(exporter.statistics())).sum()

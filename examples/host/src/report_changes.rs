@@ -39,7 +39,7 @@ impl Readings {
         changes
     }
 
-    /// The readings of one shard more, for the next time.
+    /// Adds the readings of a shard, for the next comparison.
     pub(crate) fn note(&mut self, shard: usize, entries: Vec<(usize, Measurements)>) {
         self.before.extend(entries.into_iter().map(|(place, measured)| ((shard, place, measured.server), measured)));
     }

@@ -23,12 +23,12 @@ const ROUNDS: usize = 64;
 /// How many heads are looked at for one that is no longer used.
 const LOOKS: usize = 8;
 
-/// What is said about resumable connections.
+/// The settings of `[resumable]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// When a connection is at rest between two requests.
     pub at_rest: Greeted,
-    /// Of how many connections it is remembered what they speak, in each shard, and the last request if that is HTTP.
+    /// For how many connections in each shard the protocol is remembered, with the last request if it is HTTP.
     pub remembered: usize,
     /// How long connections are tried.
     pub patience: Duration,
@@ -48,12 +48,12 @@ impl Mover {
         Self(HandOvers::new(protocols, buffer).patience(settings.patience))
     }
 
-    /// A connection of the process before goes on: what its client says next need not be the beginning of anything.
+    /// A connection of the process before goes on: what its client sends next may be from the middle of a message.
     pub fn inherit(&mut self, client_side: Pair) {
         self.0.resumption().inherited.insert(client_side);
     }
 
-    /// Translates a packet, and sees to those of connections that are being handed over.
+    /// Translates a packet, also one of a connection that is being handed over.
     pub fn translate(
         &mut self,
         now: Instant,
@@ -64,7 +64,7 @@ impl Mover {
         self.0.translate_with(now, translator, packet, meta)
     }
 
-    /// Does what time brings, and counts what has become of hand-overs.
+    /// Does what is due, and counts the outcomes of hand-overs.
     pub fn poll(&mut self, now: Instant, translator: &mut Translator<Heap>, counters: &mut Counters) {
         for _ in 0..ROUNDS {
             self.0.poll(now, translator);
@@ -77,7 +77,7 @@ impl Mover {
         counters.hand_overs_kept = Kept::ALL.iter().map(|why| self.0.kept(*why)).sum();
     }
 
-    /// Logs what has become of hand-overs.
+    /// Logs the outcomes of hand-overs.
     fn tell(&mut self) {
         while let Some(outcome) = self.0.poll_outcome() {
             match outcome {
@@ -117,9 +117,9 @@ impl Mover {
 struct Protocols {
     at_rest: Greeted,
     known: HashMap<Pair, Known>,
-    /// Connections of the process before, whose clients have not said anything since.
+    /// Connections of the process before, whose clients have not sent anything since.
     inherited: HashSet<Pair>,
-    /// Those that were not looked at for longest come first.
+    /// The connections that were not looked at for longest come first.
     order: VecDeque<Pair>,
     room: usize,
 }

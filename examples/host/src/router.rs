@@ -34,16 +34,16 @@ use crate::vnet::{LENGTH, VnetHeader};
 /// The longest segment of a hand-over, in bytes.
 const SEGMENT: usize = 1500;
 
-/// Where packets leave.
+/// Where packets are sent.
 pub trait Output {
     /// Sends a frame: a [`VnetHeader`] and a packet. What cannot be sent is lost, and counted.
     fn send(&mut self, frame: &[u8], counters: &mut Counters);
 }
 
-/// What a router is told when it is made, and may be told anew.
+/// The settings of a router, which may change later.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What its own messages come from.
+    /// The source address of its own messages.
     pub address: Ipv4Addr,
     /// The longest packet that it sends on, in bytes.
     pub mtu: u16,
@@ -53,7 +53,7 @@ pub struct Settings {
     pub held: usize,
     /// How connections are handed over, if any can be.
     pub resumable: Option<resumable::Settings>,
-    /// Which way the packets come that can arrive before the other portion's record of their connection.
+    /// The direction of packets that can arrive before the other portion's record of their connection.
     pub early: Option<Direction>,
 }
 
@@ -62,7 +62,7 @@ pub struct Settings {
 pub struct Router {
     /// The translator.
     pub translator: Translator<Heap>,
-    /// What was done so far.
+    /// The counters.
     pub counters: Counters,
     settings: Settings,
     open: HashSet<Match>,
@@ -75,7 +75,7 @@ pub struct Router {
     errors: Limiter,
     /// The naming server, which all shards share.
     naming: Option<Arc<Naming>>,
-    /// Somebody who looks at one rule's packets.
+    /// A capture of one rule's packets.
     pub tap: Option<Tap>,
 }
 
@@ -98,30 +98,30 @@ impl Router {
         }
     }
 
-    /// Says which rules let their packets leave untranslated rather than not at all.
+    /// Sets the rules that let packets leave untranslated rather than drop them.
     pub fn fail_open(&mut self, open: HashSet<Match>) {
         self.open = open;
         self.policies.forget();
     }
 
-    /// Says to which addresses nothing goes that no rule is about.
+    /// Packets to this prefix do not leave unless a rule matches them.
     pub const fn close(&mut self, prefix: Prefix) {
         self.policies.close(prefix);
     }
 
-    /// Says how the stream to the other portion is doing: without it no packet waits for a record.
+    /// Sets the status of the stream to the other portion: without the stream no packet waits for a record.
     pub fn follow_link(&mut self, status: &Arc<portion::Status>) {
         if let Some(early) = &mut self.early {
             early.follow(status.clone());
         }
     }
 
-    /// Has a naming server answer queries.
+    /// Makes a naming server answer queries.
     pub fn answer_names(&mut self, naming: Arc<Naming>) {
         self.naming = Some(naming);
     }
 
-    /// Carries a connection of the process before on.
+    /// Continues a connection of the process before.
     ///
     /// # Errors
     /// The translator's.
@@ -203,7 +203,7 @@ impl Router {
 
     /// Translates a frame and sends it on its way, and then the fragments that have waited for it.
     fn route(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) {
-        // An identity is that of a packet as it came.
+        // The identity must be taken from the packet as it came.
         let datagram = frame.get(LENGTH..).and_then(DatagramId::of_fragment);
         let waits = self.translate(now, header, frame, out);
         if let (false, Some(datagram)) = (waits, datagram) {
@@ -216,7 +216,7 @@ impl Router {
         }
     }
 
-    /// Does what time brings.
+    /// Does what is due.
     pub fn poll(&mut self, now: Instant, out: &mut impl Output) {
         self.counters.fragments_expired += self.held.expire(now) as u64;
         if let Some(early) = &mut self.early {
@@ -253,7 +253,7 @@ impl Router {
         self.translator.poll_at().into_iter().chain(mover).chain(naming).chain(early).min()
     }
 
-    /// Sends what the translator itself has to say.
+    /// Sends the translator's own packets.
     pub fn speak(&mut self, now: Instant, out: &mut impl Output) {
         let mut frame = [0; LENGTH + TRANSMIT_BUFFER];
         while let Some(own) = self.translator.poll_transmit(now, &mut frame[LENGTH..]) {
@@ -276,7 +276,7 @@ impl Router {
         }
     }
 
-    /// Translates a frame and sends it on its way. Whether it has to wait for another.
+    /// Translates a frame and sends it on its way. Returns whether it has to wait for another.
     fn translate(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) -> bool {
         let Some(packet) = frame.get_mut(LENGTH..) else {
             return false;
@@ -303,7 +303,7 @@ impl Router {
                     for other in others {
                         let mut frame = vec![0; LENGTH];
                         frame.extend(other);
-                        // It is nobody's query here, and passes at once.
+                        // It is no query for this naming server, and passes at once.
                         self.translate(now, &VnetHeader::NONE, &mut frame, out);
                     }
                     return false;

@@ -39,7 +39,7 @@ pub fn run(config: Config, file: Option<&Path>, hand_over: Option<&Path>) -> Res
     let mut signals = Signals::new(all).map_err(|error| format!("signals: {error}"))?;
     let waiting = Waiting::default();
     let mut running = start::start(config, hand_over, &waiting)?;
-    // Whoever has started it may go on.
+    // Tells the service manager, if there is one, that byway is ready.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::MainPid(std::process::id())]);
     for signal in signals.forever() {
         match (signal, file) {
@@ -136,11 +136,11 @@ impl Running {
         Ok(changes.summary())
     }
 
-    /// Ends every thread but the one that reports; returns what they were made of, and what was wrong with one.
+    /// Ends every thread but the one that reports; returns their parts, and what was wrong with one.
     fn halt(&mut self) -> (Vec<Parts>, Option<ControlPort>, Option<String>) {
         let (mut parts, mut port, mut failed) = (Vec::new(), None, None);
         let handles = self.handles.lock().map(|handles| handles.clone()).unwrap_or_default();
-        // First the one that needs the others.
+        // First the thread that needs the others.
         if let Some(control) = &handles.control {
             control.stop();
         }
@@ -161,7 +161,7 @@ impl Running {
                 Err(_) => failed = Some(PANICKED.into()),
             }
         }
-        // Once none of them hands anything over any more.
+        // After all have ended, so that none hands packets over any more.
         parts.extend(shards.into_iter().map(Shard::finish));
         (parts, port, failed)
     }
@@ -180,7 +180,7 @@ impl Running {
         }
     }
 
-    /// Rules, limits and names as they are, whoever has said so.
+    /// The rules, limits and names in force, be they from the configuration or from instructions.
     fn there(&self, translator: &Translator<Heap>) -> Said {
         let rules = translator.diverts().filter_map(|entry| entry.to_string().parse().ok());
         let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
@@ -257,7 +257,7 @@ impl Running {
     }
 }
 
-/// Has somebody notice if a thread ends that was not told to.
+/// Raises SIGTERM if a thread ends that was not told to.
 pub(crate) struct Alarm;
 
 impl Drop for Alarm {
@@ -342,12 +342,12 @@ pub(crate) fn spawn(
     Ok((threads, thread, reports))
 }
 
-/// Nobody yet.
+/// No threads yet.
 pub(crate) fn no_handles() -> Handles {
     Arc::new(Mutex::new(Threaded::default()))
 }
 
-/// What was done, as far as it was.
+/// Logs all counters that are not zero.
 fn log_counters(parts: &[Parts], naming: Option<&Naming>) {
     let mut all = Counters::default();
     for (_, router) in parts {

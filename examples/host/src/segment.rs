@@ -6,7 +6,7 @@ use crate::vnet::{self, Super, VnetHeader};
 const FIN_PSH: u8 = 0x09;
 const CWR: u8 = 0x80;
 
-/// Finishes the checksum of a whole packet. Whether there was one to finish where the header says.
+/// Finishes the checksum of a whole packet. Returns whether there is one at the place that the header names.
 pub fn complete(header: &VnetHeader, packet: &mut [u8]) -> bool {
     let Some((start, at)) = header.checksum() else {
         return true;
@@ -21,7 +21,8 @@ pub fn complete(header: &VnetHeader, packet: &mut [u8]) -> bool {
     true
 }
 
-/// Splits a super-packet into the packets that it stands for, all of them complete, and hands on each. Whether it was one.
+/// Splits a super-packet into the packets that it stands for, all of them complete, and calls `each` with them. Returns whether
+/// it was a super-packet.
 pub fn split(header: &VnetHeader, packet: &[u8], mut each: impl FnMut(&[u8])) -> bool {
     let (Some(parts), headers) = (header.super_packet(), vnet::headers(packet)) else {
         return false;
@@ -76,7 +77,7 @@ mod tests {
     const FROM: [u8; 4] = [1, 2, 3, 4];
     const TO: [u8; 4] = [5, 6, 7, 8];
 
-    /// What a sender leaves to its card.
+    /// A packet whose checksum the sender leaves to its network card.
     fn unfinished(mut packet: Vec<u8>, offset: u16) -> (VnetHeader, Vec<u8>) {
         let pseudo = packet::pseudo_sum(&packet, packet.len() - HEADER);
         put(&mut packet, HEADER + usize::from(offset), pseudo);

@@ -21,7 +21,7 @@ const BURST: usize = 64;
 /// How many packets wait at most for their owner.
 const RING: usize = 512;
 
-/// What another thread has a shard do, between two packets.
+/// A task of another thread, which a shard runs between two packets.
 pub type Task = Box<dyn FnOnce(&mut Router) + Send>;
 
 enum Order {
@@ -49,7 +49,7 @@ impl core::fmt::Debug for Order {
 }
 
 impl Handle {
-    /// Has the shard do something, and waits for what comes of it. `None` if the shard has ended.
+    /// Runs a task on the shard's thread, and waits for its result. `None` if the shard has ended.
     pub fn ask<T: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Router) -> T + Send + 'static,
@@ -61,19 +61,19 @@ impl Handle {
         answer.recv().ok()
     }
 
-    /// Has the shard lend its router, and wait until it is given back. False if the shard has ended.
+    /// Makes the shard lend its router, and wait until it is given back. False if the shard has ended.
     pub(crate) fn lend(&self, to: Sender<Lent>) -> bool {
         let is_there = self.orders.send(Order::Lend(to)).is_ok();
         self.waker.wake();
         is_there
     }
 
-    /// What has to be held to borrow the routers of several shards.
+    /// The lock to be held while the routers of several shards are borrowed.
     pub(crate) fn turn(&self) -> &Turn {
         &self.turn
     }
 
-    /// Has the shard end.
+    /// Ends the shard.
     pub fn stop(&self) {
         let _ = self.orders.send(Order::Stop);
         self.waker.wake();
@@ -87,7 +87,7 @@ struct Peer {
     waker: Arc<Waker>,
 }
 
-/// One thread's part.
+/// A shard: all that its thread owns.
 #[derive(Debug)]
 pub struct Shard {
     number: usize,
@@ -106,7 +106,7 @@ pub struct Shard {
     stops: bool,
 }
 
-/// Shards as they are made, and what becomes of them.
+/// What a shard is made of, and what is left of it when it has ended.
 pub type Parts = (Queue, Box<Router>);
 
 /// Makes shards of these queues and routers, which know each other, and report to these listeners what happens to
@@ -152,7 +152,7 @@ pub fn shards(
 }
 
 impl Shard {
-    /// Runs until it is told to stop. Gives itself back, with its connections.
+    /// Runs until it is told to stop. Returns itself, with its connections.
     ///
     /// # Errors
     /// The device is gone.
@@ -208,7 +208,7 @@ impl Shard {
         let (back, returned) = channel();
         self.router = match to.send(Lent { router: self.router, back }) {
             Ok(()) => returned.recv().map_err(|_| io::Error::other("a router was borrowed and not given back"))?,
-            // Nobody wants it any more.
+            // The borrower has gone.
             Err(unsent) => unsent.0.router,
         };
         Ok(self)
@@ -274,7 +274,7 @@ impl Shard {
     /// Sleeps until a packet comes, another thread wants something, or it is time.
     fn wait(&mut self, now: Instant) -> io::Result<()> {
         self.waker.will_sleep();
-        // What came in the meantime has woken nobody.
+        // What came before that has not woken this thread.
         if self.take_handed_over() | self.has_orders() {
             self.waker.is_awake();
             return Ok(());

@@ -36,16 +36,16 @@ const MAGIC: &str = "byway snapshot ";
 const VERSION: &str = "1";
 const CHECK: usize = 32;
 
-/// What is written down.
+/// The contents of a snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// When.
+    /// When it was written.
     pub time: Instant,
-    /// Into how many shards the connections were parted.
+    /// How many shards the connections were divided among.
     pub shards: usize,
-    /// What that was done with.
+    /// The secret that assigned clients to shards.
     pub secret: [u8; 32],
-    /// The alternative addresses that the connections stand on.
+    /// The alternative addresses of the connections.
     pub alternatives: String,
     /// Rules and limits as they were.
     pub rules: Said,
@@ -61,7 +61,7 @@ impl Snapshot {
         self.records.iter().filter(|record| !record.is_second()).count()
     }
 
-    /// As the file is.
+    /// The bytes of the file.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!("{MAGIC}{VERSION}\ntime {}\nshards {}\nsecret ", self.time.as_micros(), self.shards);
@@ -91,7 +91,7 @@ impl Snapshot {
         bytes
     }
 
-    /// Reads what a file holds.
+    /// Reads the bytes of a file.
     ///
     /// # Errors
     /// Says what is wrong with it.
@@ -193,7 +193,7 @@ impl Snapshot {
     }
 }
 
-/// Refuses what stands in a snapshot's place and is no file. A pipe would be waited for, with signals unheard.
+/// Refuses a path that names a folder, a pipe, a device or a socket. Reading a pipe would block, and no signal would be handled.
 ///
 /// # Errors
 /// One line with the file and what it is.
@@ -202,7 +202,7 @@ pub fn check_file(file: &Path) -> Result<(), String> {
     found.map_err(|why| format!("snapshot {}: {why}", file.display()))
 }
 
-/// Looks whether a snapshot can be written, before one has to be.
+/// Checks that a snapshot can be written, before one has to be.
 ///
 /// # Errors
 /// One line with the folder and the reason.
@@ -212,7 +212,7 @@ pub fn check_folder(file: &Path) -> Result<(), String> {
         .map_err(|error| format!("state.snapshot: the folder {}: {error}", folder.display()))
 }
 
-/// Puts a snapshot out of the way that is used up: after a crash its connections would be old ones.
+/// Renames a snapshot that was used: after a crash its connections would be out of date.
 ///
 /// # Errors
 /// One line with the file and the reason.

@@ -21,12 +21,12 @@ use crate::run::{Running, no_handles, spawn};
 use crate::snapshot::{self, Snapshot};
 use crate::{metrics, privileges};
 
-/// Starts; whoever wants to take over later is put into `waiting`.
+/// Starts. A process that wants to take over later is put into `waiting`.
 ///
 /// # Errors
 /// One line that says what did not work, and what to do.
 pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting) -> Result<Running, String> {
-    // What takes long comes before anybody has to wait for it.
+    // What takes long comes first, before anything has to wait for it.
     let translators = translators(&config)?;
     let add_routes = || if config.device.configure { device::add_routes(&config.device) } else { Ok(()) };
     let taken = match hand_over {
@@ -46,7 +46,7 @@ pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting)
         let ports = Ports { control: None, metrics: None };
         let running = go(config, translators, kept.as_ref(), queues, ports, (hand_over, waiting))?;
         if let (Some(_), Some(file)) = (&kept, &running.config.snapshot) {
-            // From now on it is out of date.
+            // From now on the snapshot is out of date.
             snapshot::retire(file)?;
         }
         info!(rules = running.config.rules.len(), "translating");
@@ -86,11 +86,11 @@ fn go(
     // A name keeps its original, which clients may have cached.
     let before = kept.map(|kept| Before { said: &kept.said, there: &kept.rules });
     let config = config.draw(before).map_err(|error| error.to_string())?;
-    // The secret says which client is which shard's, so connections that are taken over want the old one. Whatever
-    // strangers must not foresee hangs on another, which is new.
+    // The secret assigns clients to shards, so connections that are taken over need the old one. Whatever strangers must not
+    // predict depends on another secret, which is new.
     let secret = match (kept, &config.portion) {
         (Some(kept), _) => kept.secret,
-        // After a restart the other portion still knows connections that were parted with it.
+        // After a restart the other portion still knows connections that were divided with it.
         (None, Some(portion)) => portion.shard_secret(),
         (None, None) => random()?,
     };
@@ -171,14 +171,14 @@ fn check_snapshot(config: &Config, kept: Option<&Snapshot>) -> Result<(), String
     Ok(())
 }
 
-/// Translators without rules: their memory.
+/// Translators without rules: this allocates their memory.
 fn translators(config: &Config) -> Result<Vec<Translator<Heap>>, String> {
-    // Which addresses are whose does not hang on the secret.
+    // Which shard has which addresses does not depend on the secret.
     let fresh = config.nat.config(random()?);
     let sharding = Sharding::new(&fresh, config.device.queues).map_err(|error| error.to_string())?;
     let mut capacity = config.nat.capacity;
     if config.control.is_none() && config.portion.is_none() && config.report.is_none() {
-        // Nobody would fetch them.
+        // Nothing would fetch events.
         capacity.events = 0;
     }
     let one = |shard| {
@@ -225,7 +225,7 @@ fn naming(
     let Some(section) = &config.names else {
         return Ok(None);
     };
-    // What nobody must foresee: which client gets which address, and the cookies; and what relayed queries are told apart by.
+    // One secret is for which client gets which address, and for the cookies; the other for what tells relayed queries apart.
     let secrets = [random()?, random()?];
     let naming = Arc::new(Naming::new(section, secrets, config.router.address, config.router.mtu)?);
     if let Some(first) = routers.first() {
@@ -246,7 +246,7 @@ fn naming(
     Ok(Some(naming))
 }
 
-/// Has each connection of a snapshot carried on. The rules are there already.
+/// Imports each connection of a snapshot. The rules are there already.
 fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
     let (mut taken, mut lost) = (0_usize, 0_usize);
     for record in kept.records.iter().filter(|record| !record.is_second()) {
@@ -275,7 +275,7 @@ fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
     }
 }
 
-/// What the kernel is told elsewhere, and does nothing for us without.
+/// Warns of kernel settings that byway needs and does not make.
 fn warn_of_settings() {
     let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
     if forwards.is_ok_and(|text| text.trim() == "0") {

@@ -10,7 +10,7 @@ use crate::packet::{self, ICMP, TCP, UDP};
 use crate::segment;
 use crate::vnet::VnetHeader;
 
-/// How many packets wait at most for whoever looks.
+/// How many packets wait at most until they are written to the capture.
 pub const WAITING: usize = 4096;
 
 /// On which side a packet was.
@@ -25,17 +25,17 @@ pub enum Side {
 /// A packet as it was on one side.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// When.
+    /// When it was seen.
     pub time: Instant,
-    /// Where.
+    /// On which side it was seen.
     pub side: Side,
-    /// What became of it.
+    /// The verdict on it.
     pub verdict: String,
-    /// All of it.
+    /// The whole packet.
     pub packet: Vec<u8>,
 }
 
-/// Somebody looks.
+/// A capture of one rule's packets.
 #[derive(Clone, Debug)]
 pub struct Tap {
     matches: Match,
@@ -43,13 +43,14 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Sends what the rule with this match is about.
+    /// Captures the packets that this match is about.
     #[must_use]
     pub const fn new(matches: Match, seen: SyncSender<Seen>) -> Self {
         Self { matches, seen }
     }
 
-    /// Shows a packet as it came and as it left. Whether anybody still looks; whoever is too slow misses some.
+    /// Captures a packet as it came and as it left. Returns whether the capture still has a reader; a reader that is too slow
+    /// misses packets.
     #[must_use]
     pub fn show(&self, time: Instant, header: &VnetHeader, verdict: Verdict, before: &[u8], after: &[u8]) -> bool {
         let (is_ours, sides) = match verdict {
@@ -81,7 +82,7 @@ impl Tap {
     }
 }
 
-/// Who talks to whom, seen from the client's side.
+/// The ends of a packet, seen from the client's side.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     client: Ipv4Addr,
@@ -92,7 +93,7 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Of a packet that a client has sent.
+    /// The ends of a packet that a client has sent.
     #[must_use]
     pub fn of(packet: &[u8]) -> Self {
         Self {
@@ -104,7 +105,7 @@ impl Ends {
         }
     }
 
-    /// Of a packet that a client gets.
+    /// The ends of a packet that a client gets.
     #[must_use]
     pub fn of_reply(packet: &[u8]) -> Self {
         let (client, destination) = (packet::destination(packet), packet::source(packet));
@@ -112,7 +113,7 @@ impl Ends {
     }
 }
 
-/// Whether a rule is about a packet, or may be: nothing in a later fragment tells its port.
+/// Whether a match covers a packet, or may: nothing in a later fragment tells its port.
 #[must_use]
 pub fn is_about(matches: &Match, ends: &Ends) -> bool {
     let protocol = match matches.limited_to() {
@@ -135,7 +136,7 @@ pub fn is_about(matches: &Match, ends: &Ends) -> bool {
 /// Begins a capture: two interfaces of packets without link headers.
 ///
 /// # Errors
-/// Whoever reads has gone.
+/// The reader has gone.
 pub fn begin(out: &mut impl Write) -> io::Result<()> {
     const SECTION: u32 = 0x0a0d_0d0a;
     const INTERFACE: u32 = 1;
@@ -152,7 +153,7 @@ pub fn begin(out: &mut impl Write) -> io::Result<()> {
 /// Writes a packet, with its verdict as a comment.
 ///
 /// # Errors
-/// Whoever reads has gone.
+/// The reader has gone.
 pub fn write(out: &mut impl Write, seen: &Seen) -> io::Result<()> {
     const PACKET: u32 = 6;
     const COMMENT: u16 = 1;
@@ -163,7 +164,7 @@ pub fn write(out: &mut impl Write, seen: &Seen) -> io::Result<()> {
     block(out, PACKET, &body, Some((COMMENT, &seen.verdict)))
 }
 
-/// A block of pcapng: its parts are filled up to four bytes.
+/// A block of pcapng: its parts are padded to four bytes.
 fn block(out: &mut impl Write, kind: u32, body: &[u8], option: Option<(u16, &str)>) -> io::Result<()> {
     let fill = |bytes: &mut Vec<u8>| bytes.resize(bytes.len().next_multiple_of(4), 0);
     let mut all = body.to_vec();

@@ -5,7 +5,7 @@ use std::thread::{Builder, JoinHandle};
 /// Starts a thread.
 ///
 /// # Errors
-/// One line, if there is none to be had.
+/// One line, if the thread cannot be started.
 pub(crate) fn start<T: Send + 'static>(
     name: impl Into<String>,
     run: impl FnOnce() -> T + Send + 'static,

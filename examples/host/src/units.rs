@@ -4,7 +4,7 @@ use core::time::Duration;
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// Numbers with units, the sum of which is meant: `2h4m`, `300s`, `500ms`. `None` if it is none, or zero.
+/// The sum of numbers with units: `2h4m`, `300s`, `500ms`. `None` if the text is anything else, or the sum is zero.
 #[must_use]
 pub fn duration(mut word: &str) -> Option<Duration> {
     let mut millis = 0_u64;

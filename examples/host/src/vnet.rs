@@ -56,7 +56,7 @@ impl Super {
 }
 
 impl VnetHeader {
-    /// A packet to which nothing is left to be done.
+    /// A packet that is complete.
     pub const NONE: Self =
         Self { flags: 0, gso_type: 0, header_length: 0, gso_size: 0, checksum_start: 0, checksum_offset: 0 };
 
@@ -75,7 +75,7 @@ impl VnetHeader {
         }
     }
 
-    /// The header of a packet whose checksum is left to whoever sends it.
+    /// The header of a packet whose checksum is left to its sender.
     #[must_use]
     pub const fn partial(checksum_start: u16, checksum_offset: u16) -> Self {
         Self { flags: NEEDS_CSUM, checksum_start, checksum_offset, ..Self::NONE }
@@ -120,13 +120,13 @@ impl VnetHeader {
         }
     }
 
-    /// Whether whoever sends the packet has to split it.
+    /// Whether the packet has to be split when it is sent.
     #[must_use]
     pub const fn is_split(&self) -> bool {
         self.gso_type != GSO_NONE
     }
 
-    /// What the translator is to know of the packet.
+    /// What the translator has to know about the packet.
     #[must_use]
     pub fn meta(&self, packet: &[u8]) -> PacketMeta {
         let mut meta = PacketMeta::new();
@@ -140,7 +140,7 @@ impl VnetHeader {
         meta
     }
 
-    /// The length of the longest packet that will be on the wire: that of a super-packet is no packet's.
+    /// The length of the longest packet that will be on the wire, which is not the length of a super-packet.
     #[must_use]
     pub fn longest(&self, packet: &[u8]) -> usize {
         match (self.super_packet(), self.gso_type) {

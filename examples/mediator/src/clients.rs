@@ -1,4 +1,4 @@
-//! Who holds how many connections: one client must not take them all.
+//! How many connections each client holds: one client must not take them all.
 
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 pub struct Holder(IpAddr);
 
 impl Holder {
-    /// Whoever has this address.
+    /// The holder that has this address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
@@ -29,12 +29,12 @@ impl Holders {
         self.0.get(&holder).copied().unwrap_or(0)
     }
 
-    /// It has one more.
+    /// Counts one more connection of a holder.
     pub fn add(&mut self, holder: Holder) {
         *self.0.entry(holder).or_default() += 1;
     }
 
-    /// It has one fewer.
+    /// Counts one connection of a holder fewer.
     pub fn remove(&mut self, holder: Holder) {
         if let Some(held) = self.0.get_mut(&holder) {
             *held -= 1;

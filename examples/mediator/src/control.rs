@@ -54,7 +54,7 @@ impl ControlPort {
         registry.register(&mut self.socket, token, Interest::READABLE)
     }
 
-    /// Answers what has come. Whether there may be more.
+    /// Answers the requests that have come. Returns whether there may be more.
     pub fn serve(&mut self, now: Instant, translator: &mut Translator<Heap>) -> bool {
         let (mut request, mut answer) = ([0; MAX_REQUEST + 1], [0; MAX_ANSWER]);
         let mut may_have_more = true;

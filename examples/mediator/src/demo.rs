@@ -172,7 +172,7 @@ fn download(
             let (from, to, before) = (servers[at].1, servers[1 - at].1, served(1 - at));
             monitor.instruct(Instruction::Redivert { from: from.into(), to: to.into(), how: Redivert::Switch })?;
             (at, instructions) = (1 - at, instructions + 1);
-            // The proxy is ahead of this client. Whoever is asked for a second block has given the first one.
+            // The proxy is ahead of this client. A server that is asked for a second block has delivered the first one.
             let until = Instant::now() + MOVING;
             while served(at) < before + 2 && Instant::now() < until {
                 thread::sleep(Duration::from_micros(100));

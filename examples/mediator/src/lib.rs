@@ -24,7 +24,7 @@
 //! is still the same representation ([`coap::transfer`]). Only an upload that could not begin again elsewhere goes on to the
 //! server that has its beginning ([`far::bypass`]).
 //!
-//! `docs/mediator.md` is for whoever uses the program. For a proxy of your own, [`far`] is the part to read.
+//! `docs/mediator.md` is for users of the program. For a proxy of your own, [`far`] is the part to read.
 
 pub mod clients;
 pub mod coap;

@@ -73,7 +73,7 @@ fn portion(_: &Settings) -> Result<(), String> {
     Err("portion: only on Linux".into())
 }
 
-/// Which options each command has, besides `--help`. What serves has all others.
+/// The options that each command has, besides `--help`. The proxy has all others.
 const OF_DEMO: [&str; 2] = ["moves", "mib"];
 const OF_PORTION: [&str; 5] = ["config", "tun", "alternative", "portion", "counters"];
 

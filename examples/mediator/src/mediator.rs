@@ -16,10 +16,10 @@ use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 use crate::session::{Session, Shared, Stream};
 
-/// How often it is looked for silent clients.
+/// How often silent clients are looked for.
 const CHECKED: Duration = Duration::from_secs(1);
 
-/// How often it is looked for further packets before clients and instructions have their turn.
+/// How often further packets are looked for before clients and instructions have their turn.
 const ROUNDS: usize = 64;
 
 /// What a mediator needs to know.
@@ -185,8 +185,8 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         Ok(ConnectionId(number))
     }
 
-    /// Closes a connection on which no request is being answered: of the client that has most, or of this one, the one that
-    /// has been silent for longest. False if there is none, since those that have something to do are not broken off.
+    /// Closes a connection on which no request is being answered: the one that has been silent for longest, of the client that
+    /// has most, or of this one. False if there is none: requests are not broken off.
     fn make_room(&mut self, of: Option<Holder>) -> bool {
         let Self { sessions, holders, .. } = self;
         let idle = sessions.iter().filter_map(|(number, (session, _))| {
@@ -276,7 +276,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             return Some(Source { way, server: far.server(way), place: None });
         }
         while let Some((way, place)) = far.receive_past(datagram) {
-            // If byway leads its connection there, it is everybody's.
+            // If byway leads its connection there, it may be for any transfer.
             let is_there = far.place(way).is_some_and(|now| now.is_at(&place));
             let source = Source { way, server: Some(place.server), place: (!is_there).then_some(place) };
             if is_there || self.shared.exchanges.expects(source, datagram) {
@@ -315,7 +315,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         waiting.sort_unstable();
         let (mut any, mut taken) = (false, HashSet::new());
         for ((_, resource), number) in waiting {
-            // Whoever comes later for the same does not get one either.
+            // A later request for the same resource does not get one either.
             if taken.contains(&resource) {
                 continue;
             }

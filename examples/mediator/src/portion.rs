@@ -9,11 +9,11 @@
 //!   portion: byway  <---- TUN device ----  the kernel  <------+
 //! ```
 //!
-//! The proxy opens the connections and has the rules. A record leaves before the packet that it is about, so no answer is
-//! faster than it. What a server answers to a transfer that stays with it is handed to the proxy as it is, and so the proxy
-//! tells where transfers stay. Either process may be restarted: the proxy sends all connections to a portion that is new. For
-//! portions on two machines there is the host program (`docs/host.md`), whose stream is authenticated; here the folder's
-//! permissions are what protects.
+//! The proxy opens the connections and has the rules. A record leaves before the packet that it is about, so no answer can
+//! overtake it. What a server answers to a transfer that stays with it is handed to the proxy as it is, and so the proxy tells
+//! where transfers stay. Either process may be restarted: the proxy sends all connections to a portion that is new. For portions
+//! on two machines there is the host program (`docs/host.md`), whose stream is authenticated; here the only protection is the
+//! folder's permissions.
 
 mod exchange;
 mod packets;
@@ -38,7 +38,7 @@ const OTHER: Token = Token(1);
 /// How many packets are translated before records have their turn again.
 const BURST: usize = 64;
 
-/// The longest sleep: so long a request to stop may wait.
+/// The longest sleep, and so the longest that a request to stop may wait.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The portion that translates what servers send.

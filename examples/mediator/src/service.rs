@@ -22,7 +22,7 @@ use crate::portion::{Exchange, Role};
 use crate::session::Stream;
 use crate::settings::Settings;
 
-/// The longest sleep: so long a request to stop may wait.
+/// The longest sleep, and so the longest that a request to stop may wait.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The control port's token. Listeners have those from one on, then come the carrier's sockets, then connections.
@@ -64,7 +64,7 @@ impl Stream for HttpStream {
     }
 
     fn abort(&mut self) {
-        // Closing sends a RST. If that cannot be had, it is an ordinary close.
+        // Closing sends a RST. If this cannot be set, it is an ordinary close.
         let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }
@@ -81,7 +81,7 @@ pub struct Service {
     /// The process that translates what servers send, if it is another one. Its token follows the device's.
     #[cfg(target_os = "linux")]
     portion: Option<Exchange>,
-    /// Which changes of the places where transfers stay it was told.
+    /// Up to which change it was told the places where transfers stay.
     #[cfg(target_os = "linux")]
     told: u64,
     start: std::time::Instant,
@@ -238,7 +238,7 @@ impl Service {
         Instant::ZERO + self.start.elapsed()
     }
 
-    /// Does what events call for. Whether there may be more to do at once.
+    /// Does what events call for. Returns whether there may be more to do at once.
     fn turn(&mut self, events: &Events) -> io::Result<bool> {
         let now = self.now();
         let connections = self.device.end + 1;
@@ -271,8 +271,7 @@ impl Service {
         Ok(more || self.mediator.device().is_ready())
     }
 
-    /// Tells whoever wants to know what has happened to connections: subscribers, and the other portion. Only then packets
-    /// leave for which it matters.
+    /// Tells subscribers and the other portion what has happened to connections, before the packets leave for which it matters.
     fn tell(&mut self, now: Instant) {
         // Before the records of what moves away from there.
         #[cfg(target_os = "linux")]
@@ -322,7 +321,7 @@ impl Service {
         }
     }
 
-    /// Takes what the other portion says, and the packets that it has translated. Whether there may be more.
+    /// Takes what the other portion says, and the packets that it has translated. Returns whether there may be more.
     fn hear_portion(&mut self, now: Instant) -> bool {
         #[cfg(target_os = "linux")]
         if let Some(portion) = &mut self.portion {
@@ -387,7 +386,7 @@ impl Service {
 /// connection needs no more.
 fn bound_buffers(listener: &TcpListener) {
     let socket = SockRef::from(listener);
-    // Where it cannot be had it does without.
+    // If they cannot be set, the system's own remain.
     let _ = socket.set_send_buffer_size(BUFFER);
     let _ = socket.set_recv_buffer_size(BUFFER);
 }
@@ -400,12 +399,12 @@ fn refuse(HttpStream(mut stream): HttpStream, why: Reason) {
     };
     let mut response = Vec::new();
     answer::error(&mut response, status, false, false, why);
-    // There is room for it, and if not it does without.
+    // If there is no room for it, the client gets no response.
     let _ = stream.write(&response);
 }
 
-/// As many descriptors as the system allows: one for each HTTP client and each alternative port. What cannot be had is
-/// noticed when a connection is accepted.
+/// Raises the limit of descriptors as far as the system allows: one is needed for each HTTP client and each alternative port. If
+/// they run out, this is noticed when a connection is accepted.
 fn raise_limit() {
     #[cfg(unix)]
     {

@@ -125,7 +125,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new one of this holder, whom the stack knows by this address.
+    /// A new connection of this holder, which the stack knows by the address `client`.
     #[must_use]
     pub const fn new(holder: Holder, client: Ipv4Addr, now: Instant) -> Self {
         Self {
@@ -195,7 +195,7 @@ impl Session {
         self.input.capacity() + self.output.capacity() + BODY - self.body.room()
     }
 
-    /// Reads, works and writes as far as that goes.
+    /// Reads, works and writes as far as possible.
     pub fn drive<D: phy::Device>(
         &mut self,
         now: Instant,
@@ -371,7 +371,7 @@ impl Session {
         self.step(now, answer.server, step, shared);
     }
 
-    /// Takes the news that what it has asked for gets no answer.
+    /// A request of this session gets no answer.
     pub fn failed<D: phy::Device>(&mut self, why: Failure, shared: &mut Shared<D>) {
         let Some(transfer) = &mut self.transfer else {
             return;

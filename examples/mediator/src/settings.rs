@@ -191,9 +191,9 @@ impl Settings {
         Ok(Alternative { address: crate::far::carrier::inside(address), ports, bind: address, which: Ports::Same })
     }
 
-    /// byway with the rules: those that were given, and for each origin that none of them is about one that replaces only
-    /// the source, so that the origin itself serves. To move such an origin, a monitor diverts it (for what comes) and
-    /// re-diverts it (for what is in flight).
+    /// byway with the rules: those that were given, and for each origin without a rule one that replaces only the source, so that
+    /// the origin itself serves. To move such an origin, a monitor diverts it (for what comes) and re-diverts it (for what is in
+    /// flight).
     ///
     /// # Errors
     /// A rule cannot be read, or is not possible.

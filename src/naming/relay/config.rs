@@ -45,17 +45,17 @@ pub struct RelayConfig {
 impl RelayConfig {
     /// How long each server has to answer, unless it is set.
     pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(1);
-    /// How often a query is sent to a server, unless it is set. With the patience above the client is told before it gives
-    /// up, which is after five seconds for most (`resolv.conf(5)`).
+    /// How often a query is sent to a server, unless it is set. With the default patience, the client is told before it
+    /// gives up, which most do after five seconds (`resolv.conf(5)`).
     pub const DEFAULT_ATTEMPTS: u8 = 4;
     /// The longest patience.
     pub const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
     /// The usual settings, with one server.
     ///
-    /// Identifiers, ports and letters are drawn with the secret, as a pseudo-random function of a counter that begins at
-    /// zero. So it must come from the machine's source of randomness **each time that a relay is made**: with the same
-    /// secret the same are drawn again.
+    /// Identifiers, ports and letters are drawn with the secret, as a pseudo-random function of a counter that begins
+    /// at zero. So it must come from the machine's source of randomness **each time that a relay is made**: the same
+    /// secret yields the same values again.
     #[must_use]
     pub const fn new(secret: [u8; 32], server: SocketAddrV4) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl RelayConfig {
         .server(server)
     }
 
-    /// Another server, which is asked when those before it do not answer; at most [`MAX_RELAY_SERVERS`].
+    /// Adds a server, which is asked when those before it do not answer; at most [`MAX_RELAY_SERVERS`].
     #[must_use]
     pub const fn server(mut self, server: SocketAddrV4) -> Self {
         if !self.servers.push(server) {
@@ -82,9 +82,9 @@ impl RelayConfig {
         self
     }
 
-    /// Whose queries are relayed: those of clients with these addresses, and of this call's before; at most
-    /// [`MAX_RELAY_SERVERS`] prefixes. Without it, everybody's: then anybody who reaches it can have it send large answers to
-    /// a forged source.
+    /// Adds a prefix of clients whose queries are relayed; at most [`MAX_RELAY_SERVERS`] prefixes. Without any,
+    /// everybody's queries are relayed: then anybody who reaches the relay can make it send large answers to a forged
+    /// source.
     #[must_use]
     pub const fn clients(mut self, clients: Prefix) -> Self {
         if !self.clients.push(clients) {
@@ -93,9 +93,9 @@ impl RelayConfig {
         self
     }
 
-    /// The range of ports that queries come from: 1024 to 65535 unless set. No two queries come from one port at the same
-    /// time, and a port is drawn at most 16 times: so it should have several times as many ports as there are queries
-    /// at a time.
+    /// The range of ports that queries come from: 1024 to 65535 unless set. No two queries come from one port at the
+    /// same time, and a port is drawn at most 16 times: so the range should have several times as many ports as there
+    /// are queries at a time.
     #[must_use]
     pub const fn ports(mut self, first: u16, last: u16) -> Self {
         self.ports = (first, last);
@@ -126,18 +126,19 @@ impl RelayConfig {
         self
     }
 
-    /// How many queries of one client can wait for an answer at a time; zero, as it is unless set, for no limit. Without it one
-    /// client that asks for names whose servers do not answer can fill the table, so that no other's queries find room (for
-    /// sessions of NATs: RFC 6888, section 3, REQ-4). Clients are counted by a keyed hash of their address, in as many
-    /// places as there is room for queries: of many clients some share a place, and the limit.
+    /// How many queries of one client can wait for an answer at a time; zero (the default) means no limit. Without a
+    /// limit, one client that asks for names whose servers do not answer can fill the table, so that other clients'
+    /// queries find no room (for sessions of NATs: RFC 6888, section 3, REQ-4). Clients are counted by a keyed hash of
+    /// their address, in as many places as there is room for queries: with many clients, some share a place, and with
+    /// it the limit.
     #[must_use]
     pub const fn queries_per_client(mut self, queries: u32) -> Self {
         self.client_limit = queries;
         self
     }
 
-    /// Whether the letters of a question are sent in random case (draft-vixie-dnsext-dns0x20): true unless set. A server
-    /// that does not keep it is noticed.
+    /// Whether the letters of a question are sent in random case (draft-vixie-dnsext-dns0x20): true unless set. A
+    /// server that does not preserve the case is detected.
     #[must_use]
     pub const fn mix_case(mut self, mixes: bool) -> Self {
         self.mixes_case = mixes;
@@ -222,7 +223,7 @@ pub enum RelayError {
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         server: SocketAddrV4,
     },
-    /// A server that is there twice.
+    /// A server that is listed twice.
     DuplicateServer {
         /// The server.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -240,7 +241,7 @@ pub enum RelayError {
         /// The requested value.
         value: Duration,
     },
-    /// Not one attempt.
+    /// The number of attempts is zero.
     NoAttempt,
     /// Answers shorter than every server may send (RFC 6891, section 6.2.3).
     Payload {

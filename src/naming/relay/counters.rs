@@ -26,17 +26,17 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// A query that a server was asked. Each comes to one of the next two ends.
+    /// A query that was sent to a server. Each ends in one of the next two outcomes.
     Asked = "asked",
     /// Its answer went to the client.
     Answered = "answered",
     /// No server answered: the client got SERVFAIL.
     Unanswered = "unanswered",
-    /// A client's query that waits for its answer already: nothing is done.
+    /// A client's repetition of a query that already waits for its answer: nothing is done.
     Repeated = "repeated",
     /// A query that found no room: nothing is done, and the client may repeat it.
     Full = "full",
-    /// A query of a client that has as many waiting as it may: as above.
+    /// A query of a client that already has as many queries waiting as it may: as above.
     ClientLimit = "client_limit",
     /// A query for which no free port was found: as above.
     NoPort = "no_port",
@@ -48,16 +48,17 @@ outcomes! {
     Transfer = "transfer",
     /// Another operation than a query: NOTIMP.
     NotImplemented = "not_implemented",
-    /// A malformed query: FORMERR. What is malformed may be a question that does not stand there once and in full, an
-    /// answer in a query, a broken record behind it, or trailing bytes.
+    /// A malformed query: FORMERR. It does not have exactly one complete question, or it has an answer, a broken record
+    /// after the question, or trailing bytes.
     Malformed = "malformed",
-    /// A query that cannot be one: a response, without a header, or from where no client is. Nothing is done.
+    /// Not a query: a response, too short for a header, or from an address or port that no client can have. Nothing is
+    /// done.
     NoQuery = "no_query",
-    /// An attempt that no answer came to in time.
+    /// An attempt that got no answer in time.
     TimedOut = "timed_out",
     /// An attempt whose answer had the letters in another case: the query is sent again as the client wrote it.
     CaseLost = "case_lost",
-    /// An answer that is none: a query, another operation, or no header.
+    /// Not an answer: a query, another operation, or too short for a header.
     NoAnswer = "no_answer",
     /// An answer from another endpoint than the server that was asked.
     WrongServer = "wrong_server",

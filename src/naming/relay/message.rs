@@ -5,10 +5,10 @@ use crate::naming::counters::Outcome;
 use crate::naming::question::{Asked, Edns, HEADER, Header, OPT, PAYLOAD, Question, code, edns, flag, kind};
 use crate::table::hash::{Keys, Label};
 
-/// Where the first draw of letters starts among the draws of an attempt: behind its identifier and ports.
+/// The number of the first draw for letters among the draws of an attempt: after those for its identifier and ports.
 const LETTERS: u64 = 64;
 
-/// A query that a server can be asked.
+/// A query that can be relayed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Readable {
     /// How long the question's name is.
@@ -77,7 +77,7 @@ fn after_name(message: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// Gives the letters of a name random case. Lengths are below 64 and no letters.
+/// Gives the letters of a name random case. Lengths of labels are below 64, so they are not letters.
 pub(super) fn mix_case(keys: &Keys, nonce: u64, name: &mut [u8]) {
     let (mut bits, mut left, mut next) = (0, 0_u32, LETTERS);
     for byte in name.iter_mut().filter(|byte| byte.is_ascii_alphabetic()) {
@@ -90,8 +90,8 @@ pub(super) fn mix_case(keys: &Keys, nonce: u64, name: &mut [u8]) {
     }
 }
 
-/// An answer of our own to a query, into `out`: its header and question up to `end`, a code, and an OPT record if the query
-/// has one (RFC 6891, section 6.1.1). Returns its length, at most that of the query.
+/// Writes an answer of our own to a query into `out`: its header and question up to `end`, a code, and an OPT record if
+/// the query has one (RFC 6891, section 6.1.1). Returns its length, at most that of the query.
 pub(super) fn answer(query: &[u8], end: usize, code: u8, is_truncated: bool, out: &mut [u8]) -> Option<usize> {
     let header = Header::read(query)?;
     let has_question = end > HEADER;

@@ -12,8 +12,8 @@
 //!     | <------------------- | <----------------------------------------------------- |
 //! ```
 //!
-//! A forger off path, who cannot see the queries, has to guess what their answers must have (RFC 5452, section 9): identifier and
-//! port, 32 bits with all ports, and a bit for each letter of the name.
+//! An off-path attacker, who cannot see the queries, has to guess what an answer must contain (RFC 5452, section 9):
+//! identifier and port, 32 bits with all ports, and a bit for each letter of the name.
 
 mod config;
 mod counters;
@@ -38,7 +38,7 @@ use crate::endpoint::Pair;
 use crate::table::hash::Keys;
 use crate::time::Instant;
 
-/// The longest query that is relayed, in bytes: what every server takes (RFC 1035, section 4.2.1).
+/// The longest query that is relayed, in bytes: what every server accepts (RFC 1035, section 4.2.1).
 pub const MAX_RELAY_QUERY: usize = 512;
 
 /// What the caller has to do.
@@ -46,7 +46,7 @@ pub const MAX_RELAY_QUERY: usize = 512;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use]
 pub enum Relayed {
-    /// Send the first so many bytes of the buffer to this server, from this port.
+    /// Send the first `length` bytes of the buffer to this server, from this port.
     Ask {
         /// The DNS server.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -56,7 +56,7 @@ pub enum Relayed {
         /// How many bytes.
         length: usize,
     },
-    /// Send the first so many bytes of the buffer to the client as an answer: back from `destination` to `source`.
+    /// Send the first `length` bytes of the buffer to the client as an answer: back from `destination` to `source`.
     Answer {
         /// The client, and the endpoint that it has asked.
         client: Pair,
@@ -72,15 +72,16 @@ pub enum Relayed {
 /// It has no socket: it says what to send to which server from which port, and is given what comes to these ports. So it
 /// runs with sockets of the caller, one for each port, or in the path of packets.
 ///
-/// - An answer counts if everything is right: the server's endpoint, the port, the identifier, and the question with each
-///   letter's case. All other answers are counted and change nothing, so the right one is still waited for.
-/// - A server that does not answer in time is given up for this query, and the next one is asked, with everything drawn
-///   again. When all attempts are used up, the client gets SERVFAIL (RFC 1035, section 4.1.1; RFC 9520, section 2.3). A server
-///   that has not answered three times in a row is asked one query every ten seconds, until it answers.
-/// - An answer that has everything right but the case does not count either. The query is sent again from another port and
-///   with another identifier, as the client wrote it. A server that does so eight times in a row is not sent random case any
-///   more. An answer with at least eight letters in the right case starts that count again, so who does not see the queries
-///   would have to guess 32 bits eight times in a row, each time before the server answers.
+/// - An answer is accepted if everything is right: the server's endpoint, the port, the identifier, and the question
+///   with each letter's case. All other answers are counted and change nothing, so the right one is still waited for.
+/// - A server that does not answer in time is given up for this query, and the next one is asked, with a new
+///   identifier, port and case. When all attempts are used up, the client gets SERVFAIL (RFC 1035, section 4.1.1; RFC
+///   9520, section 2.3). A server that has not answered three times in a row is sent one query every ten seconds, until
+///   it answers.
+/// - An answer that is right except for the case is not accepted either. The query is sent again from another port and
+///   with another identifier, as the client wrote it. A server that does so eight times in a row is no longer sent
+///   random case. An answer with at least eight letters in the right case resets that count, so an attacker who does
+///   not see the queries would have to guess 32 bits eight times in a row, each time before the server answers.
 /// - The client gets the server's answer as it is, with its own identifier and its own letters in the question. There is one
 ///   answer to each query, however often the client repeats it while it waits.
 /// - What does not fit into the table is not relayed, and counted.
@@ -127,10 +128,10 @@ impl<S> defmt::Format for Relay<S> {
 }
 
 impl<S: RelayStorage> Relay<S> {
-    /// A relay at which no query waits. What was in `storage` is cleared.
+    /// A relay at which no query waits. Any previous contents of `storage` are cleared.
     ///
     /// # Errors
-    /// [`RelayConfig::check`] says which.
+    /// Those of [`RelayConfig::check`].
     pub fn new(config: RelayConfig, mut storage: S) -> Result<Self, RelayError> {
         config.check()?;
         let RelayParts { slots, ports, clients } = storage.parts();
@@ -163,9 +164,9 @@ impl<S: RelayStorage> Relay<S> {
         self.work(now).query(client, query, out)
     }
 
-    /// Takes what `from` has sent to a port of this machine. If it is an answer that is waited for, it becomes the client's in
-    /// place: [`Pair::source`] is the client, and [`Pair::destination`] what it has asked and what the answer comes from.
-    /// Otherwise nothing is changed, and the reason is counted.
+    /// Takes what `from` has sent to a port of this machine. If it is an expected answer, it is changed in place into
+    /// the answer for the client: [`Pair::source`] is the client, and [`Pair::destination`] the endpoint that it has
+    /// asked, which the answer comes from. Otherwise nothing is changed, and the reason is counted.
     ///
     /// Look at [`poll_at`](Self::poll_at) afterwards: an answer can make a query be sent again at once.
     pub fn answer(&mut self, now: Instant, from: SocketAddrV4, port: u16, message: &mut [u8]) -> Option<Pair> {
@@ -181,11 +182,11 @@ impl<S: RelayStorage> Relay<S> {
     /// When to call [`poll`](Self::poll) at the latest; `None` if no query waits.
     pub fn poll_at(&self) -> Option<Instant> {
         let first = work::slot(self.storage.view().slots, self.state.first)?;
-        // One that is to be sent again at once is the first.
+        // A query that is to be sent again at once is the first in the list.
         Some(if first.is(flag::AGAIN) { self.state.now } else { Instant::from_micros(first.deadline) })
     }
 
-    /// Whether a query waits for an answer at this port: if not, a caller with sockets closes that of the port.
+    /// Whether a query waits for an answer at this port: if not, a caller with sockets closes the one for this port.
     #[must_use]
     pub fn waits_at(&self, port: u16) -> bool {
         let RelayView { slots, ports } = self.storage.view();

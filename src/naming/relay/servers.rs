@@ -9,11 +9,12 @@ use crate::time::Instant;
 
 /// After so many attempts in a row without an answer a server is asked last.
 const SILENT: u8 = 3;
-/// How long it is then asked nothing, unless no other is left. A query that finds it silent for so long tries it.
+/// How long such a server is then not asked, unless no other is left. The first query after that time tries it.
 const REST: Duration = Duration::from_secs(10);
-/// After so many queries in a row whose case a server has not kept, it is sent random case no more.
+/// After so many queries in a row whose case a server has not kept, it is no longer sent random case.
 const CASELESS: u8 = 8;
-/// A name with so many letters shows that a server keeps their case; one with fewer may have had it by chance.
+/// An answer to a name with so many letters shows that a server keeps their case; with fewer, the case may be right by
+/// chance.
 pub(super) const LETTERS: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +71,15 @@ impl Servers {
     /// The server that a new query is sent to.
     pub(super) fn take(&mut self, now: Instant) -> u8 {
         let number = self.choose(now);
-        // One that was silent is tried with a single query.
+        // A server that was silent is tried with a single query.
         if let Some(server) = self.get_mut(number).filter(|server| server.silent >= SILENT) {
             server.rests_until = now + REST;
         }
         number
     }
 
-    /// The one that is asked when this one has not answered: the next, but one that rests only if all do.
+    /// The server to ask when this one has not answered: the next one that does not rest, or simply the next one if all
+    /// rest.
     pub(super) fn after(&self, number: u8, now: Instant) -> u8 {
         let next = |number: u8| if number + 1 < self.count { number + 1 } else { 0 };
         let in_turn = core::iter::successors(Some(next(number)), |number| Some(next(*number)));

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::MAX_RELAY_QUERY;
 use crate::endpoint::Endpoint;
 
-/// How many words of each index a query at a time needs.
+/// How many words each index needs for each query at a time.
 pub const RELAY_INDEX_WORDS: usize = 4;
 
 /// One query that waits for its answer, or room for one: 568 bytes. Opaque; what [`BorrowedRelay`] is made of.
@@ -19,12 +19,12 @@ pub struct RelaySlot {
     /// The client and what it has asked: addresses and ports.
     pub(super) client: Endpoint,
     pub(super) asked: Endpoint,
-    /// Neighbours in the list of those that wait, or the next unused one: numbers counted from one.
+    /// Neighbours in the list of waiting queries, or the next unused slot: numbers counted from one.
     pub(super) next: u32,
     pub(super) previous: u32,
-    /// How many queries wait of the clients whose hash leads to this slot, whatever else is in it.
+    /// How many queries of the clients whose hash selects this slot are waiting; unrelated to the query in the slot.
     pub(super) of_clients: u32,
-    /// Those of the last attempt.
+    /// The port and the identifier of the last attempt.
     pub(super) port: u16,
     pub(super) id: u16,
     /// How long the query is; zero if unused.
@@ -34,7 +34,7 @@ pub struct RelaySlot {
     pub(super) server: u8,
     pub(super) attempts: u8,
     pub(super) flags: u8,
-    /// As the client wrote it.
+    /// The query as the client wrote it.
     pub(super) message: [u8; MAX_RELAY_QUERY],
 }
 
@@ -44,7 +44,7 @@ const _: () = assert!(size_of::<RelaySlot>() == 568, "its documentation says so"
 pub(super) mod flag {
     /// The last attempt was sent in random case.
     pub(crate) const MIXED: u8 = 1;
-    /// The query has lost its case once, and is not sent in random case any more.
+    /// An answer had the letters in another case, so the query is no longer sent in random case.
     pub(crate) const PLAIN: u8 = 2;
     /// It is to be sent again at once.
     pub(crate) const AGAIN: u8 = 4;
@@ -53,7 +53,7 @@ pub(super) mod flag {
 }
 
 impl RelaySlot {
-    /// An unused one, all zeros.
+    /// An unused slot, all zeros.
     pub const EMPTY: Self = Self {
         deadline: 0,
         nonce: 0,
@@ -117,7 +117,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// The slices that are read alone.
+/// The slices for calls that only read.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayView<'a> {
     pub(super) slots: &'a [RelaySlot],
@@ -141,7 +141,7 @@ pub struct FixedRelay<const QUERIES: usize> {
 }
 
 impl<const QUERIES: usize> FixedRelay<QUERIES> {
-    /// Room for all of them.
+    /// Empty tables.
     #[must_use]
     pub const fn new() -> Self {
         let index = [[0; RELAY_INDEX_WORDS]; QUERIES];
@@ -194,7 +194,7 @@ impl sealed::Memory for BorrowedRelay<'_> {
     }
 }
 
-/// Memory of the allocator. It does not grow.
+/// Memory from the allocator. It does not grow.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
 pub struct HeapRelay {
@@ -205,7 +205,7 @@ pub struct HeapRelay {
 
 #[cfg(feature = "alloc")]
 impl HeapRelay {
-    /// Room for so many queries at a time, up to 1 048 575.
+    /// Room for this many queries at a time, up to 1 048 575.
     #[must_use]
     pub fn new(queries: usize) -> Self {
         let index = alloc::vec![0; queries.saturating_mul(RELAY_INDEX_WORDS)];

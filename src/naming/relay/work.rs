@@ -1,7 +1,7 @@
 //! The table of queries that wait for their answers.
 //!
-//! A slot is in a list by its deadline, the earliest first (each attempt has the same patience, so what is sent last is due
-//! last), and in two indexes: by the port that its answer comes to, which no other has, and by its client.
+//! A slot is in a list ordered by deadline, the earliest first (each attempt has the same patience, so what is sent
+//! last is due last), and in two indexes: by the port that its answer comes to, which no other has, and by its client.
 
 use core::net::SocketAddrV4;
 
@@ -37,7 +37,7 @@ pub(super) struct State {
     /// Slots from here on were never used; the others that are unused are in the list `free`.
     pub(super) fresh: usize,
     pub(super) free: u32,
-    /// The list of those that wait.
+    /// The list of waiting queries.
     pub(super) first: u32,
     pub(super) last: u32,
 }
@@ -147,7 +147,7 @@ impl Work<'_> {
         }
     }
 
-    /// The query that this is the right answer to, or what is wrong.
+    /// The query that this message answers, or what is wrong with it.
     fn judge(&mut self, from: SocketAddrV4, port: u16, message: &[u8]) -> Result<u32, RelayOutcome> {
         let header = Header::read(message).filter(|header| header.is_response() && header.is_query());
         let header = header.ok_or(RelayOutcome::NoAnswer)?;
@@ -184,7 +184,8 @@ impl Work<'_> {
         Ok(number)
     }
 
-    /// Has a query be sent again as its client wrote it, since its server may not keep the case. Once.
+    /// Marks a query to be sent again as its client wrote it, since its server may not keep the case. Only once for
+    /// each query.
     fn ask_again(&mut self, number: u32, server: u8) {
         let is_first = slot(self.parts.slots, number).is_some_and(|slot| !slot.is(flag::PLAIN));
         if is_first {
@@ -234,11 +235,12 @@ impl Work<'_> {
         let length = message::answer(slot.query(), end, code::SERVFAIL, false, out);
         self.release(number);
         self.state.counters.count(RelayOutcome::Unanswered);
-        // A query that was relayed always has its answer.
+        // A query that was relayed can always be answered.
         length.map_or(Relayed::Drop(RelayOutcome::Unanswered), |length| Relayed::Answer { client, length })
     }
 
-    /// Sends a query to its server, with everything drawn again. `None` if there is no port: then it waits at none.
+    /// Sends a query to its server, with a new identifier, port and case. `None` if no port is free: then the query
+    /// waits at no port.
     fn ask(&mut self, number: u32, out: &mut [u8; MAX_RELAY_QUERY]) -> Option<Relayed> {
         let nonce = self.state.nonce;
         self.state.nonce = nonce.wrapping_add(1);
@@ -315,7 +317,7 @@ impl Work<'_> {
         Some(number)
     }
 
-    /// The slot that counts what waits of this client.
+    /// The slot that counts this client's waiting queries.
     fn place_of(&self, client: Endpoint) -> u32 {
         1 + reduce((self.state.keys.hash_client(client.address) >> 32) as u32, self.state.capacity as u32)
     }
@@ -335,7 +337,7 @@ impl Work<'_> {
         }
     }
 
-    /// Ends a query that is in no list any more.
+    /// Ends a query that is not in the list.
     fn release(&mut self, number: u32) {
         let Some(slot) = slot(self.parts.slots, number) else { return };
         let Some(header) = Header::read(slot.query()) else { return };
@@ -365,7 +367,7 @@ impl Work<'_> {
         }
     }
 
-    /// Makes two neighbours in the list; [`NONE`] is its end.
+    /// Makes two slots neighbours in the list; [`NONE`] is its end.
     fn join(&mut self, one: u32, other: u32) {
         match slot_mut(self.parts.slots, one) {
             Some(slot) => slot.next = other,

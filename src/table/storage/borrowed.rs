@@ -30,9 +30,9 @@ use crate::track::resume::ResumeSlot;
 pub struct Borrowed<'a>(Parts<'a>);
 
 impl<'a> Borrowed<'a> {
-    /// Tables over these slices: one connection slot per connection, [`INDEX_WORDS`](crate::INDEX_WORDS) words of index per connection
-    /// (preferably 16 more, so that it can start on a cache line), one slot per rule, one per server of a rule, one per
-    /// re-divert within one sweep.
+    /// Tables over these slices: one connection slot per connection, [`INDEX_WORDS`](crate::INDEX_WORDS) words of index
+    /// per connection (preferably 16 more, so that it can start on a cache line), one slot per rule, one per server of
+    /// a rule, one per re-divert within one sweep.
     #[must_use]
     pub fn new(
         connections: &'a mut [ConnectionSlot],
@@ -77,8 +77,8 @@ impl<'a> Borrowed<'a> {
         self
     }
 
-    /// Adds room for measurements, one slot per connection, and one more per event for what is known of it beyond the
-    /// event itself (`Translator::poll_report`, feature `report`). Without it none are made.
+    /// Adds room for measurements, one slot per connection, and one more per event for what else is known about it
+    /// (`Translator::poll_report`, feature `report`). Without it none are made.
     #[must_use]
     pub fn measured(mut self, measured: &'a mut [MeasureSlot]) -> Self {
         self.0.measured = measured;

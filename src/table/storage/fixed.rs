@@ -35,13 +35,13 @@ impl<const N: usize, const M: usize> AsMut<[u32]> for Lines<[[u32; N]; M]> {
 
 /// Arrays: `Fixed<CONNECTIONS, DIVERTS>`, all zeros when new, without any allocator.
 ///
-/// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (of those at most
-/// 64). `FRAGMENTS` fragmented datagrams can be in progress at once, `EVENTS` events can wait to be fetched, and
-/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured, or `CONNECTIONS + EVENTS` to have what was
-/// measured of a connection with the event of its end too (`Translator::poll_report`, feature `report`). `RESUMABLE` is
-/// zero, or `CONNECTIONS` to have room for connections that can be handed over
-/// ([`Divert::resumable`](crate::Divert::resumable)). `MEASURED_SERVERS` is zero, or `DIVERTS` to have each server measured
-/// too ([`Translator::measurements`](crate::Translator::measurements)).
+/// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (at most 64 of
+/// these). `FRAGMENTS` fragmented datagrams can be in progress at once, `EVENTS` events can wait to be fetched, and
+/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured, or `CONNECTIONS + EVENTS` to also have, with
+/// the event of a connection's end, what was measured of it (`Translator::poll_report`, feature `report`). `RESUMABLE`
+/// is zero, or `CONNECTIONS` to have room for connections that can be handed over
+/// ([`Divert::resumable`](crate::Divert::resumable)). `MEASURED_SERVERS` is zero, or `DIVERTS` to have each server
+/// measured too ([`Translator::measurements`](crate::Translator::measurements)).
 ///
 /// A `static` of it, in a cell, is placed in `.bss`. A translator takes it by value, or by `&mut` where it is too large
 /// for the stack:
@@ -166,7 +166,7 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
         view!(self, self.index.0.as_flattened())
     }
 
-    // All zeros: that is one run of them, where each part for itself would be a loop.
+    // All zeros: one fill of the whole, where clearing each part separately would be a loop each.
     #[inline(always)]
     fn clear(&mut self) {
         *self = Self::CLEAR;

@@ -101,9 +101,9 @@ impl Heap {
 
     /// Room for `count` fragmented datagrams in progress.
     ///
-    /// On a machine of 64 bits a datagram can be in any of 16 places or a few more, which a keyed hash chooses, so that a
-    /// fragment costs the same however large `count` is. Where all of them are taken by datagrams that lack something, the
-    /// oldest gives way.
+    /// On a 64-bit machine a datagram can be in any of 16 places or a few more, which a keyed hash chooses, so that a
+    /// fragment costs the same however large `count` is. If all of them are taken by incomplete datagrams, the oldest
+    /// gives way.
     #[must_use]
     pub fn fragments(mut self, count: usize) -> Self {
         self.fragments = vec![FragmentSlot::EMPTY; count];
@@ -125,8 +125,8 @@ impl Heap {
         self
     }
 
-    /// The same, and has what is known of each event beyond the event itself, such as what was measured of a connection
-    /// until its end (`Translator::poll_report`, feature `report`).
+    /// The same, and keeps what else is known about each event, such as what was measured of a connection until its end
+    /// (`Translator::poll_report`, feature `report`).
     #[must_use]
     pub fn measured_events(mut self) -> Self {
         self = self.measured();

@@ -13,8 +13,8 @@ use crate::track::measure::MeasureSlot;
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::track::resume::ResumeSlot;
 
-/// With room for more rules than this a storage has an index of them, on machines of 64 bits, and rules that have one
-/// server alone share its entry.
+/// A storage with room for more rules than this has an index of them, on 64-bit machines, and rules that have only one
+/// server share its entry.
 #[cfg(target_pointer_width = "64")]
 pub(crate) const FEW_RULES: usize = 1_024;
 
@@ -74,7 +74,7 @@ pub struct Parts<'a> {
     pub(crate) index: &'a mut [u32],
     pub(crate) diverts: &'a mut [DivertSlot],
     pub(crate) servers: &'a mut [ServerSlot],
-    /// The index of rules, and the filter of their destinations; empty like the next one.
+    /// The index of rules, and the filter of their destinations; empty where `server_index` is.
     #[cfg(target_pointer_width = "64")]
     pub(crate) rule_index: &'a mut [u32],
     #[cfg(target_pointer_width = "64")]
@@ -150,7 +150,7 @@ macro_rules! view {
     };
 }
 
-// Behind the macros that they use.
+// After the macros that they use.
 mod borrowed;
 mod fixed;
 #[cfg(feature = "alloc")]
@@ -161,7 +161,7 @@ pub use fixed::Fixed;
 #[cfg(feature = "alloc")]
 pub use heap::Heap;
 
-/// As many of these entries for servers as can be numbered.
+/// These server entries, or as many of them as can be numbered.
 fn numbered(servers: &mut [ServerSlot]) -> &mut [ServerSlot] {
     let count = servers.len().min(MAX_SERVERS);
     servers.get_mut(..count).unwrap_or_default()
@@ -204,7 +204,7 @@ impl View<'_> {
             return Err(ConfigError::MismatchedStorage { name: "index", length: self.index.len(), expected });
         }
         let measured = self.measured.len();
-        // What is above that number is for events.
+        // Slots beyond that number are for events.
         if measured != 0 && measured < connections {
             return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
         }

@@ -1,4 +1,4 @@
-//! What is known of an event beyond the event itself. It is kept in a slot for measurements that no connection has.
+//! What else is known about an event. It is kept in a slot for measurements that belongs to no connection.
 
 use super::{BYTES, Flags, MeasureSlot, set_upper, upper};
 use crate::connection::Measured;
@@ -15,7 +15,7 @@ pub(crate) enum About {
 }
 
 impl MeasureSlot {
-    /// What was measured of a connection until its end at `now`, or that it was opened then.
+    /// The slot for the end of a connection at `now`, with what was measured of it, or for its opening.
     pub(crate) const fn about(mut self, about: About, client: Endpoint, last: Tick, now: Instant) -> Self {
         self.set_flags(Flags(about as u8));
         self.set_entry(client.port);
@@ -25,7 +25,7 @@ impl MeasureSlot {
         self
     }
 
-    /// That a connection was moved at `now` from this alternative endpoint.
+    /// The slot for the move of a connection at `now` from this alternative endpoint.
     pub(crate) const fn about_move(
         alternative: Endpoint,
         generation: u32,
@@ -41,7 +41,7 @@ impl MeasureSlot {
         slot.about(About::Moved, client, Tick(0), now)
     }
 
-    /// Whether this is about such an event of this client's.
+    /// Whether this is about such an event of this client.
     pub(crate) fn is_about(&self, about: About, client: Endpoint) -> bool {
         upper(self.bytes[0], BYTES) == about as u16 && Endpoint::new(self.probe_end, self.entry()) == client
     }

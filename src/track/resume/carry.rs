@@ -13,11 +13,11 @@ use crate::wire::tcp::HEADER;
 use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment, is_behind};
 
 impl ResumeSlot {
-    /// Takes note of a segment, and rewrites it if the server counts otherwise than the client knows. `seen` is the
-    /// segment [as the client counts](Self::for_client), and `sent` what the server has sent of that. Returns the change of
-    /// the checksum.
+    /// Takes note of a segment, and rewrites it if the server's numbers differ from those that the client knows. `seen`
+    /// is the segment [in the client's numbers](Self::for_client), and `sent` is how much the server has sent, in the
+    /// same numbers. Returns the change of the checksum.
     ///
-    /// The segment is whole or a first fragment; what its header lacks is left as it is.
+    /// The segment is whole or a first fragment; fields that its header lacks are ignored.
     pub(crate) fn carry(
         &mut self,
         direction: Direction,
@@ -40,9 +40,9 @@ impl ResumeSlot {
         change
     }
 
-    /// The same for a segment that passes [as it is](Self::is_plain), has ACK and neither SYN, FIN nor RST, and no options
-    /// but timestamps where nearly every sender puts them (RFC 7323, appendix A). `None`, and nothing is noted, for any
-    /// other; `bytes` are its header.
+    /// The same for a segment that passes [unchanged](Self::is_plain), has ACK and neither SYN, FIN nor RST, and no
+    /// options but timestamps where nearly every sender puts them (RFC 7323, appendix A). Any other segment gives
+    /// `None`, and nothing is noted. `bytes` are the header.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn note_common(&mut self, direction: Direction, seen: &Segment, bytes: &[u8]) -> Option<()> {
@@ -91,7 +91,7 @@ impl ResumeSlot {
         let scale = offer.scale.unwrap_or(UNSCALED);
         let flags = flag(offer.sack, SACK) | flag(offer.timestamps, TIMESTAMPS) | flag(offer.signed, BARRED);
         match (direction, attempt) {
-            // No end need have believed it.
+            // Neither end need have accepted it.
             (_, Attempt::None) => {}
             (Direction::ToServer, _) if !seen.has(ACK) => {
                 let barred = if seen.data == 0 { 0 } else { BARRED };
@@ -104,7 +104,7 @@ impl ResumeSlot {
                 let offered = if attempt == Attempt::Other { BARRED | SACK | TIMESTAMPS } else { self.flags };
                 let kept = self.flags & (SPLICED | BARRED | ORDERED) | offered & BARRED;
                 self.flags = kept | flags & BARRED | flags & offered & (TIMESTAMPS | SACK) | HANDSHAKE;
-                // The answer to a SYN without the option has none.
+                // The answer to a SYN without the option does not have it either.
                 let both = scale != UNSCALED && (self.client_scale != UNSCALED || attempt == Attempt::Other);
                 self.client_scale = if both { self.client_scale.min(options::LARGEST_SCALE) } else { 0 };
                 self.server_scales = if both { scale << 4 | scale } else { 0 };
@@ -122,7 +122,7 @@ impl ResumeSlot {
     fn carry_forward(&mut self, seen: &Segment, sent: u32, bytes: &mut [u8], change: &mut Delta) {
         let spliced = self.has(SPLICED);
         let acknowledged = word(bytes, 8).filter(|_| seen.has(ACK)).unwrap_or(seen.acknowledgment);
-        // It was overtaken by others.
+        // The segment was overtaken by others.
         let is_late = is_behind(acknowledged, seen.acknowledgment);
         if !seen.has(RST) {
             if let Some(window) = bytes.get(14..16).and_then(<[u8]>::first_chunk)
@@ -143,7 +143,7 @@ impl ResumeSlot {
             }
             if spliced && let Some(at) = clocks.filter(|_| seen.has(ACK)) {
                 if self.has(UNHEARD) {
-                    // The client may echo the time of a server before.
+                    // The client may echo the timestamp of a previous server.
                     put(bytes, at + 4, self.server_clock, change);
                 }
                 shift(bytes, at + 4, 0_u32.wrapping_sub(self.clock), change);
@@ -151,7 +151,7 @@ impl ResumeSlot {
         }
         if spliced {
             if acknowledged != seen.acknowledgment {
-                // The right edge of the window stays where it is. A late segment says what the latest has said.
+                // The right edge of the window stays where it is. A late segment gets the window of the latest one.
                 let ahead = if is_late { 0 } else { acknowledged.wrapping_sub(seen.acknowledgment) };
                 let window = u32::from(self.client_window) + (ahead >> (self.client_scale & 15));
                 put_window(bytes, window.min(u32::from(u16::MAX)) as u16, change);
@@ -187,7 +187,8 @@ impl ResumeSlot {
         }
         if let Some(at) = options::timestamps(bytes) {
             if self.has(UNHEARD) && !repeats_handshake {
-                // Until it is heard, the server believes the times of its handshake alone, and the client sees no other.
+                // Until it is heard, the server accepts only the timestamps of its handshake, and the client sees no
+                // others.
                 put(bytes, at, self.server_clock, change);
             } else if spliced {
                 shift(bytes, at, self.clock, change);
@@ -221,7 +222,7 @@ impl ResumeSlot {
                 (raw << self.server_scale()) >> self.shown_scale()
             } else {
                 let left = self.edge.wrapping_sub(acknowledgment);
-                // Rounded up: less than a unit below the edge is behind it.
+                // Rounded up: rounding down would move the edge back by less than a unit.
                 left.div_ceil(1 << self.shown_scale())
             };
             let window = window.min(u32::from(u16::MAX)) as u16;
@@ -234,8 +235,9 @@ impl ResumeSlot {
         }
     }
 
-    /// Takes note of selective acknowledgements, and rewrites their edges. Those of the client that lie outside of what the
-    /// server has sent and the client has yet to acknowledge are taken out: they may be about bytes of the server before.
+    /// Takes note of selective acknowledgements, and rewrites their edges. The client's are removed if any lies outside
+    /// of what the server has sent and the client has not yet acknowledged: it may be about bytes of the previous
+    /// server.
     fn carry_sack(
         &mut self,
         direction: Direction,
@@ -275,7 +277,7 @@ impl ResumeSlot {
     }
 }
 
-/// Takes the SYN off a segment.
+/// Clears the SYN flag of a segment.
 fn clear_syn(bytes: &mut [u8], change: &mut Delta) {
     if let Some(field) = bytes.get(12..).and_then(<[u8]>::first_chunk) {
         put_half(bytes, 12, u16::from_be_bytes(*field) & !u16::from(SYN), change);

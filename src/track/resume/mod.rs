@@ -2,7 +2,7 @@
 //! client has seen last, and, once a server has taken it over, how that server's numbers become the ones that the client
 //! knows.
 //!
-//! The client's numbers are the measure of everything. A server that took over counts from numbers of its own:
+//! Everything is expressed in the client's numbers. A server that took over counts from numbers of its own:
 //!
 //! ```text
 //!                    client's view            server's view
@@ -45,18 +45,19 @@ pub(crate) const WANTED: u16 = 512;
 pub(crate) const OR_RESET: u16 = 1_024;
 /// It has been wanted for a while.
 pub(crate) const LONG_WANTED: u16 = 2_048;
-/// What is under way is the last attempt to hand it over.
+/// The attempt in progress to hand it over is the last one.
 pub(crate) const LAST_ATTEMPT: u16 = 4_096;
 /// The server that took over has not sent anything yet. It may be one that accepts a connection with its first data
-/// (Linux's `TCP_DEFER_ACCEPT`): until then it may repeat its SYN+ACK, and believes only segments that echo the time of one.
+/// (Linux's `TCP_DEFER_ACCEPT`): until then it may repeat its SYN+ACK, and accepts only segments that echo the
+/// timestamp of one.
 const UNHEARD: u16 = 8_192;
-/// How its server counts is not known yet: that is in another record. Nothing passes until then.
+/// Its server's numbers are not known yet: they come in another record. Nothing passes until then.
 pub(crate) const AWAITED: u16 = 16_384;
 /// Segments of the server pass through this translator too, so it is known what the server has sent.
 const SERVER_SEEN: u16 = 32_768;
 /// What a re-divert has ordered.
 const ORDERED: u16 = WANTED | OR_RESET | LONG_WANTED | LAST_ATTEMPT;
-/// What matters beyond this translator.
+/// The flags that matter beyond this translator.
 const LASTING: u16 =
     TIMESTAMPS | SACK | HANDSHAKE | HOLE | SPLICED | NO_SACK | BARRED | ASKED | WANTED | OR_RESET | UNHEARD;
 
@@ -95,7 +96,7 @@ const UNSCALED: u8 = u8::MAX;
 /// Which handshake a SYN belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
-    /// None that its receiver answers.
+    /// None that the receiver of the SYN answers.
     None,
     /// That of the connection.
     Current,
@@ -103,7 +104,7 @@ pub(crate) enum Attempt {
     Other,
 }
 
-/// How a server that takes over counts.
+/// The numbers of a server that takes over, relative to the client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offsets {
     pub(crate) forward: u32,
@@ -132,7 +133,7 @@ impl ResumeSlot {
     /// One whose numbers have yet to come.
     pub(crate) const AWAITED: Self = Self { flags: AWAITED, ..Self::EMPTY };
 
-    /// What a record says of it.
+    /// Its form in a record.
     pub(crate) fn to_bytes(self) -> [u8; 32] {
         let mut bytes = [0; 32];
         let words = [self.forward, self.reply, self.clock, self.client_clock, self.server_clock, self.edge];
@@ -144,7 +145,7 @@ impl ResumeSlot {
         bytes
     }
 
-    /// What a record says, or the name and value of what no connection can have.
+    /// Reads the form in a record. The error is the name and value of a field that no connection can have.
     pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Result<Self, (&'static str, u8)> {
         let word_at = |at| word(bytes, at).unwrap_or(0);
         let half_at =
@@ -175,7 +176,7 @@ impl ResumeSlot {
         })
     }
 
-    /// Takes over what another translator knows better about a connection whose server counts in the same way.
+    /// Takes over what another translator knows better about a connection whose server has the same numbers.
     pub(crate) const fn join(&mut self, other: &Self) {
         if is_behind(self.client_clock, other.client_clock) {
             (self.client_clock, self.client_window) = (other.client_clock, other.client_window);
@@ -189,7 +190,7 @@ impl ResumeSlot {
         self.flags &= other.flags | !UNHEARD;
     }
 
-    /// Whether both say that the server counts in the same way.
+    /// Whether the server has the same numbers in both.
     pub(crate) const fn counts_like(&self, other: &Self) -> bool {
         let same = self.forward == other.forward && self.reply == other.reply && self.clock == other.clock;
         same && self.flags & SPLICED == other.flags & SPLICED
@@ -210,7 +211,8 @@ impl ResumeSlot {
         (self.client_window as u32) << (self.client_scale & 15)
     }
 
-    /// The client's window scale, if scaling was agreed. Of two scales of zero nothing can be seen, and nothing follows.
+    /// The client's window scale, if scaling was agreed. Two scales of zero cannot be distinguished from no scaling,
+    /// and have the same effect.
     pub(crate) const fn agreed_scale(&self) -> Option<u8> {
         if self.client_scale | self.server_scales == 0 { None } else { Some(self.client_scale) }
     }
@@ -234,7 +236,7 @@ impl ResumeSlot {
         self.flags &= !ORDERED;
     }
 
-    /// A server has taken over, and counts like this.
+    /// A server with these numbers has taken over.
     pub(crate) fn splice(&mut self, offsets: Offsets) {
         (self.forward, self.reply, self.clock) = (offsets.forward, offsets.reply, offsets.clock);
         self.server_scales = self.server_scales & 0xf0 | offsets.scale & 0x0f;
@@ -243,11 +245,12 @@ impl ResumeSlot {
             self.flags & !(FROZEN | NO_SACK) | SPLICED | UNHEARD | SERVER_SEEN | if offsets.sack { 0 } else { NO_SACK };
     }
 
-    /// The segment as the client counts, given the first and the last number of the server that the client may acknowledge.
+    /// The segment in the client's numbers, given the first and the last number of the server that the client may
+    /// acknowledge.
     ///
-    /// The client may acknowledge more, which it has got from the server before, and late segments less. Either would make
-    /// no sense to the server, which learns of what it has sent alone. A portion for the forward direction does not know
-    /// what that is.
+    /// The client may acknowledge more, which it has received from the previous server, and late segments less. Neither
+    /// would make sense to the server, which learns only of what it has sent itself. A portion for the forward
+    /// direction does not know how much that is.
     #[inline]
     pub(crate) const fn for_client(
         &self,
@@ -270,7 +273,8 @@ impl ResumeSlot {
             Direction::ToClient => Segment {
                 sequence: segment.sequence.wrapping_add(self.reply),
                 acknowledgment: segment.acknowledgment.wrapping_sub(self.forward),
-                // A repeated SYN+ACK is no more to the client than any old segment: it says what it has got so far.
+                // To the client, a repeated SYN+ACK is like any old segment: it acknowledges what the server has
+                // received so far.
                 flags: if self.repeats_handshake(segment) { segment.flags & !SYN } else { segment.flags },
                 ..segment
             },
@@ -282,7 +286,7 @@ impl ResumeSlot {
         segment.has(SYN) && segment.has(ACK) && self.has(UNHEARD)
     }
 
-    /// Numbers of a segment in this direction as its receiver counts, from numbers as the client counts.
+    /// The numbers of a segment in this direction as its receiver counts them, from the client's numbers.
     pub(crate) const fn for_receiver(
         &self,
         direction: Direction,
@@ -294,8 +298,8 @@ impl ResumeSlot {
         }
     }
 
-    /// What to add to a sequence number that a quoted packet of this direction shows as its sender's translator wrote
-    /// it, to get the one that the sender wrote.
+    /// What to add to the sequence number in a quoted packet of this direction, which the translator has written, to
+    /// get the one that the sender wrote.
     pub(crate) const fn quoted(&self, direction: Direction) -> u32 {
         match direction {
             Direction::ToServer => 0_u32.wrapping_sub(self.forward),

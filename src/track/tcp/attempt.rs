@@ -8,10 +8,10 @@ use crate::wire::tcp::{ACK, Segment};
 
 impl Tcp {
     /// A SYN in a conversation: the client has lost its state and starts again, or somebody pretends that it does. The
-    /// server's answer will tell.
+    /// server's answer will show which.
     pub(super) fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
         let behind = segment.sequence.wrapping_add(1);
-        // Nobody accepts a SYN of the server without ACK here, or one of the client with it.
+        // Here no end accepts a SYN without ACK from the server, or one with ACK from the client.
         if segment.has(ACK) == (direction == ToServer) {
             return false;
         }
@@ -20,20 +20,21 @@ impl Tcp {
         let late = behind == self.sequences.expected(direction.opposite());
         let [asked, answer] = self.claims.numbers;
         if direction == ToServer {
-            // A late copy of the SYN that the connection began with, or the attempt again.
+            // Neither a late copy of the SYN that the connection began with, nor the SYN of this attempt again.
             if !(late || attempt != Attempt::None && asked == behind) {
-                // One of the two may be late, and it may be this one: then the client acknowledges that answer still.
+                // One of the two SYNs is late, possibly this one: then the client still acknowledges the known answer.
                 self.claim_attempt(behind, segment.data);
                 self.claims.numbers[1] = if attempted { answer } else { 0 };
             }
             return false;
         }
         let number = segment.acknowledgment;
-        // Of the data so much as is acknowledged. The SYN may come again.
+        // How much of the SYN's data is acknowledged. The SYN may come again.
         let mut data = number.wrapping_sub(asked);
         let answers = attempted && data <= self.claims.syn_data();
         if !answers {
-            // What answers a late copy of the SYN; but a server that was restarted may begin with the same number again.
+            // An answer to a late copy of the connection's SYN; but only here, since a restarted server may begin with
+            // the same number again.
             if late {
                 return false;
             }
@@ -60,8 +61,8 @@ impl Tcp {
         answers
     }
 
-    /// A SYN of the client with this number behind it, and so much data, waits for an answer. Whatever was claimed before is
-    /// forgotten.
+    /// Records that a SYN of the client waits for an answer: `behind` is the number after it, and `data` how much data
+    /// it carries. Earlier claims are forgotten.
     fn claim_attempt(&mut self, behind: u32, data: u32) {
         self.claims.clear_numbers();
         self.claims.numbers[0] = behind;
@@ -69,8 +70,9 @@ impl Tcp {
         self.claims.set_attempt(Attempt::Syn);
     }
 
-    /// A handshake was reset by the side that sends this way. The server may have answered one copy of the SYN so, and answer
-    /// the next one otherwise. The client may have sent its other SYN after the one that it has given up.
+    /// A handshake was reset by the side that sends in this direction. The server may have answered one copy of the SYN
+    /// with a RST, and answer the next one differently. The client may have sent its other SYN after the one that it
+    /// has given up.
     pub(crate) fn await_another_answer(&mut self, direction: Direction) {
         // Whether the server has answered the other attempt already.
         let answered = self.phase == Phase::Opening && self.claims.syn_acknowledged(ToServer);
@@ -78,8 +80,8 @@ impl Tcp {
         self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] }, answer);
     }
 
-    /// The SYN with this number behind it, if there is one, has yet to be answered, unless its answer is the one with this number
-    /// behind it.
+    /// Records that the SYN with the number `behind` after it, if there is one, has yet to be answered, unless its
+    /// answer is the one with the number `answer` after it.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn await_answer(&mut self, behind: u32, answer: u32) {
         if behind != 0 {
@@ -94,7 +96,7 @@ impl Tcp {
         [client.wrapping_add(self.claims.syn_data()), server]
     }
 
-    /// Whether a client's segment completes an attempt; then it is the connection.
+    /// Whether a client's segment completes an attempt; then the attempt becomes the connection.
     pub(super) fn starts_again(&mut self, segment: &Segment) -> bool {
         let [mut client, server] = self.answered_numbers();
         let asked = self.claims.numbers[0];
@@ -105,7 +107,7 @@ impl Tcp {
             client = segment.sequence;
             server != 0 && early == 0
         } else {
-            // After the end the server says its SYN again if it waits.
+            // After the end, a server that waits repeats its SYN.
             let goes_on = attempt != Attempt::None && !self.phase.is_over();
             goes_on && segment.sequence.wrapping_sub(client) < AT_ONCE && early <= EARLY
         };

@@ -14,7 +14,8 @@ pub(super) const BY_FINS: [[Phase; 4]; 4] = {
     [
         // None Sent InOrder Acknowledged
         [Es,    Ep,  Ep,     SC],
-        //  A FIN that is not acknowledged may be forged. It changes nothing but that the answer is looked out for.
+        //  A FIN that is not acknowledged may be forged. It changes nothing, except that its acknowledgement is watched
+        //  for.
         [Ep,    Ep,  Ep,     SC],
         [Ep,    Ep,  Cl,     Cl],
         //  Both sides have sent a FIN, and each has exactly the number that its receiver expects or has acknowledged: as
@@ -30,7 +31,7 @@ impl Tcp {
         let other = direction.opposite();
         if !self.claims.heard(direction) && !self.sequences.knows(direction) {
             self.sequences.set_sent(direction, end);
-            // At least: what lies before it may be on its way still.
+            // At least this: what lies before it may still be in flight.
             self.sequences.set_acknowledged(other, segment.sequence);
         }
         let new = self.sequences.is_new(direction, end);
@@ -38,7 +39,8 @@ impl Tcp {
             return self.misfit(direction, segment, end);
         }
         if !self.claims.heard(other) {
-            // What goes past us, because the other way leads elsewhere, is believed: only a receiver acknowledges it.
+            // If the other direction takes another path, past this translator, an acknowledgement of what was sent
+            // there is believed: only a receiver acknowledges it.
             if !self.sequences.knows(other) {
                 self.sequences.agree(other, segment.acknowledgment);
             } else if segment.acknowledgment.wrapping_sub(self.sequences.end(other)) < WINDOW
@@ -49,8 +51,8 @@ impl Tcp {
         }
         if !self.sequences.fits(direction, end, segment.acknowledgment) {
             let agreed = self.misfit(direction, segment, end);
-            // Both ends may have just agreed on the numbers that this segment goes on with. Otherwise, where every segment
-            // carries data, each would be ahead of what is known by the one before, for ever.
+            // Both ends may have just agreed on the numbers with which this segment continues. Without this, if every
+            // segment carries data, each would for ever be ahead of the known numbers by the segment before it.
             if !self.sequences.fits(direction, end, segment.acknowledgment) {
                 return agreed;
             }
@@ -92,7 +94,7 @@ impl Tcp {
         }
     }
 
-    /// The phase of a conversation by what is known of it.
+    /// Sets the phase of a conversation from what is known of it.
     pub(super) fn settle(&mut self) {
         for &side in &[ToServer, ToClient] {
             if self.claims.fin(side) != Fin::None && self.sequences.all_acknowledged(side) {
@@ -104,21 +106,21 @@ impl Tcp {
             return;
         }
         self.phase = match BY_FINS[self.claims.fin(ToServer) as usize][self.claims.fin(ToClient) as usize] {
-            // What completes an attempt may look like more of the conversation.
+            // A segment that completes an attempt may look like part of the conversation.
             Phase::Established if unheard || self.claims.attempt() >= Attempt::SynAck => Phase::EstablishedPending,
             by_fins => by_fins,
         };
     }
 
-    /// A segment whose numbers do not fit. If the other side goes on in the same way, much has gone another way, or
-    /// what was known is old.
+    /// A segment whose numbers do not fit. If the other side's numbers agree with them, many segments have taken
+    /// another path, or the known numbers are out of date.
     pub(super) fn misfit(&mut self, direction: Direction, segment: &Segment, end: u32) -> bool {
         if self.claims.attempt() != Attempt::None {
             if direction == ToClient {
                 return false;
             }
-            // The client goes on with its old connection, or agreement will tell with which. An attempt that the server has
-            // answered is given up only after some such segments: one of them may be forged.
+            // The client continues with its old connection, or agreement will show with which one. An attempt that the
+            // server has answered is given up only after some such segments: one of them may be forged.
             let times = self.claims.agreed(ToServer) + 1;
             if self.claims.attempt() == Attempt::SynAck && times <= AGREEMENTS {
                 self.claims.set_agreed(ToServer, times);
@@ -131,7 +133,7 @@ impl Tcp {
         let covers = segment.acknowledgment.wrapping_sub(claimed);
         let mut agreed = false;
         if claimed != 0 && covers.wrapping_add(WINDOW) >= WINDOW {
-            // Else it has not got so far yet.
+            // Otherwise the acknowledgement has not got that far yet.
             self.claims.numbers[other as usize] = 0;
             agreed = covers < AT_ONCE;
             let times = if agreed { self.claims.agreed(other) + 1 } else { 0 };

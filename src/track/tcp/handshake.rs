@@ -1,4 +1,4 @@
-//! The handshake: SYN, SYN+ACK and the ACK that completes belong together by their numbers.
+//! The handshake: SYN, SYN+ACK and the ACK that completes it are matched by their numbers.
 
 use crate::connection::Direction::{self, ToClient, ToServer};
 use crate::track::claims::Fin;
@@ -8,9 +8,9 @@ use crate::track::tcp::{EARLY, Tcp};
 use crate::wire::tcp::{ACK, FIN, SYN, Segment};
 
 impl Tcp {
-    // A handshake uses the numbers so: of the client, `sent` lies after its latest SYN and the most data that a SYN has
-    // carried; `acknowledged` is the number after the server's latest SYN. Of the server, `sent` lies after its SYN and
-    // what came with it or after it; `acknowledged` is what its latest answer acknowledged.
+    // A handshake uses the numbers as follows. Of the client, `sent` lies after its latest SYN and the most data that a
+    // SYN has carried; `acknowledged` is the number after the server's latest SYN. Of the server, `sent` lies after its
+    // SYN and what came with it or after it; `acknowledged` is what its latest answer acknowledged.
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn handshake(&mut self, direction: Direction, segment: &Segment) -> bool {
@@ -33,14 +33,14 @@ impl Tcp {
         number.wrapping_sub(behind_syn) <= self.claims.syn_data()
     }
 
-    /// The same of the SYN of the other attempt, if there is one.
+    /// The same for the SYN of the other attempt, if there is one.
     pub(super) fn acknowledges_other(&self, number: u32) -> bool {
         let [other, _] = self.claims.numbers;
         other != 0 && self.acknowledges(number, other)
     }
 
-    /// A SYN that is repeated, perhaps without its data, or that begins another attempt. What the server has answered to
-    /// the one before is kept: which of them lives, the client's acknowledgement will tell.
+    /// A SYN that is repeated, perhaps without its data, or that begins another attempt. The server's answer to the
+    /// previous attempt is kept: the client's acknowledgement will show which of them survives.
     pub(super) fn clients_syn(&mut self, segment: &Segment) -> bool {
         let start = segment.sequence.wrapping_add(1);
         let known = self.behind_syn();
@@ -54,12 +54,12 @@ impl Tcp {
         true
     }
 
-    /// What a server says: its SYN, with ACK or, when both open at once, without (RFC 9293, section 3.5); or, without SYN,
-    /// early data, or a challenge about an older connection (RFC 5961, section 4).
+    /// A segment of the server: its SYN, with ACK or, in a simultaneous open, without (RFC 9293, section 3.5); or,
+    /// without SYN, early data, or a challenge ACK about an older connection (RFC 5961, section 4).
     pub(super) fn servers_segment(&mut self, segment: &Segment) -> bool {
         let syn = segment.has(SYN);
         if !segment.has(ACK) && self.claims.syn_acknowledged(ToClient) {
-            // Its client has acknowledged a SYN, and accepts no other.
+            // The client has acknowledged a SYN, and accepts no other.
             return false;
         }
         let behind = segment.sequence.wrapping_add(syn.into());
@@ -69,7 +69,7 @@ impl Tcp {
         let mut accepted = if segment.has(ACK) {
             self.acknowledges(segment.acknowledgment, self.behind_syn())
         } else {
-            // Both open at once.
+            // A simultaneous open.
             syn && !(answered && self.phase == Phase::Opened)
         };
         if !syn && self.phase == Phase::Opened {
@@ -89,14 +89,15 @@ impl Tcp {
         }
         let other = self.claims.numbers[ToServer as usize];
         if syn && !accepted && other != 0 && (!segment.has(ACK) || self.acknowledges_other(segment.acknowledgment)) {
-            // It answers the other attempt, or, since this one has its answer, meets the other one half-way.
+            // It answers the other attempt, or, since this one is answered already, opens simultaneously with the other
+            // one.
             self.claims.numbers[ToServer as usize] = self.behind_syn();
             self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
             accepted = true;
         }
         accepted &= syn;
-        // An answer to no known attempt is remembered as long as there is nothing better: the client may say what it
-        // is, by a RST with this number or by going on with it.
+        // An answer to no known attempt is remembered as long as there is nothing better: the client may show what it
+        // is, by a RST with this number or by continuing with it.
         if !accepted && (answered || self.phase == Phase::Opened) {
             return false;
         }
@@ -117,7 +118,7 @@ impl Tcp {
             self.phase = Phase::Opened;
             self.claims.set_syn_acknowledged(ToServer, segment.has(ACK));
         }
-        // When both open at once, what the server has acknowledged before was another attempt.
+        // In a simultaneous open, what the server has acknowledged before was another attempt.
         self.sequences.set_acknowledged(ToClient, if segment.has(ACK) { segment.acknowledgment } else { 0 });
         self.complete_if_both_acknowledged();
         accepted
@@ -129,8 +130,8 @@ impl Tcp {
         self.complete_if_both_acknowledged();
     }
 
-    /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5). That it knows the
-    /// server's number shows that this is its attempt.
+    /// In a simultaneous open the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5). Its knowledge
+    /// of the server's number shows that this is its attempt.
     pub(super) fn clients_syn_ack(&mut self, segment: &Segment) -> bool {
         let number = segment.acknowledgment;
         if number == 0 || self.sequences.expected(ToServer) != number {
@@ -155,7 +156,7 @@ impl Tcp {
         }
     }
 
-    /// Both ends have acknowledged each other's SYN. [`Self::settle`] has to follow.
+    /// Both ends have acknowledged each other's SYN. [`Self::settle`] must follow.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn complete(&mut self) {
         self.claims.clear_numbers();
@@ -163,8 +164,8 @@ impl Tcp {
         self.phase = Phase::Established;
     }
 
-    /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN and goes on where the
-    /// server's answer ended, or it acknowledges the SYN before.
+    /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN and continues where
+    /// the server's acknowledgement ended, or it acknowledges the previous SYN.
     pub(super) fn completes(&mut self, segment: &Segment) -> bool {
         let number = segment.acknowledgment;
         let behind = self.sequences.expected(ToServer);
@@ -185,15 +186,17 @@ impl Tcp {
         }
         let begins = if goes_on { expected } else { segment.sequence };
         self.sequences.set_acknowledged(ToClient, begins);
-        // If it was not the latest attempt that it completes: as if that SYN, and its answer, had come after this segment.
+        // If it completes an attempt other than the latest, the latest SYN and its answer are treated as if they had
+        // come after this segment.
         let latest = self.behind_syn();
         let late = !self.acknowledges(begins, latest);
         self.complete_by(segment, if late { latest } else { 0 }, if earlier { behind } else { 0 });
         true
     }
 
-    /// This segment of the client completes the handshake, and is the first one of the conversation, in which the attempt with
-    /// this number after its SYN waits, and the number after its answer, if there are such.
+    /// This segment of the client completes the handshake, and is the first one of the conversation. Another attempt
+    /// may still be waiting: `waiting` is the number after its SYN, and `answer` the number after its answer; zero if
+    /// there is none.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn complete_by(&mut self, segment: &Segment, waiting: u32, answer: u32) {
         self.complete();

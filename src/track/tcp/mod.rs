@@ -9,11 +9,11 @@
 //! anyway), and what it has claimed that the other has not confirmed ([`Claims`], beside it). Windows are not tracked: a
 //! translator is no firewall, and the ends judge data for themselves.
 //!
-//! - Handshake ([`Tcp::handshake`]): SYN, SYN+ACK and the ACK that completes belong together by their numbers.
-//! - Conversation ([`Tcp::conversation`]): numbers fit, or they do not. If both sides go on with numbers that do not fit
-//!   and agree with each other ([`AGREEMENTS`] times), those are the numbers.
+//! - Handshake ([`Tcp::handshake`]): SYN, SYN+ACK and the ACK that completes it are matched by their numbers.
+//! - Conversation ([`Tcp::conversation`]): numbers fit, or they do not. If both sides continue with numbers that do not
+//!   fit but agree with each other ([`AGREEMENTS`] times), those become the numbers.
 //! - A new attempt within a conversation (`attempt`): the client has lost its state and sends a SYN. The server's
-//!   answer tells what becomes of it; until it is complete the connection stays as it is.
+//!   answer decides what becomes of it; until the attempt is complete the connection stays as it is.
 //! - RST ([`Tcp::judge_reset`]): it counts if it has exactly the number that its receiver expects (RFC 5961).
 
 mod attempt;
@@ -33,11 +33,11 @@ pub(crate) use reset::Reset;
 /// How often the ends have to agree on numbers that do not fit before those are believed.
 const AGREEMENTS: u32 = 3;
 
-/// An acknowledgement agrees with a claimed number if it covers it and at most so much more, in bytes: what a receiver
-/// acknowledges at once.
+/// An acknowledgement agrees with a claimed number if it covers that number and at most this many bytes more: what a
+/// receiver acknowledges at once.
 const AT_ONCE: u32 = 1 << 20;
 
-/// The most that a server sends before its client has completed the handshake, in bytes: with a SYN+ACK, or behind it
+/// The most that a server sends before its client has completed the handshake, in bytes: with a SYN+ACK, or after it
 /// (RFC 7413, section 4.2; initial windows of RFC 6928).
 const EARLY: u32 = 1 << 14;
 
@@ -49,7 +49,7 @@ pub(crate) struct Tcp {
     pub(crate) claims: Claims,
 }
 
-/// What a phase says of the client's and of the server's FIN at least.
+/// The least that a phase implies about the client's and the server's FIN.
 pub(crate) const fn implied_fins(phase: Phase) -> [Fin; 2] {
     match phase {
         Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
@@ -60,7 +60,7 @@ pub(crate) const fn implied_fins(phase: Phase) -> [Fin; 2] {
 }
 
 impl Tcp {
-    /// A connection that a client's SYN opens: as [`Self::follow`] makes it of one of which nothing is known.
+    /// A connection that a client's SYN opens: the same as [`Self::follow`] makes of a new connection.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn opening(segment: &Segment) -> Self {
@@ -72,7 +72,7 @@ impl Tcp {
         Self { phase: Phase::Opening, sequences, claims }
     }
 
-    /// A connection that was tracked elsewhere: the FINs are as they are known there, or at least as its phase says.
+    /// A connection that was tracked elsewhere: the FINs are as known there, or at least as its phase implies.
     pub(crate) fn resume(phase: Phase, mut sequences: Sequences, fins: [Fin; 2], vouched: bool) -> Self {
         let mut claims = Claims::default();
         if vouched {
@@ -127,9 +127,10 @@ impl Tcp {
         }
     }
 
-    /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset. `silent` says that
-    /// nothing has been on its way for a while: then what was not acknowledged did not arrive, as a probe of a closed window
-    /// does not; or only its acknowledgement was lost, so that a second RST has to follow ([`Self::expects_otherwise`]).
+    /// Sets the numbers of what was sent to those that the receiver of a RST will expect, for a connection that is
+    /// about to be reset. `silent` says that nothing has been in flight for a while: then what was not acknowledged did
+    /// not arrive, like a probe of a closed window; or only its acknowledgement was lost, so that a second RST must
+    /// follow ([`Self::expects_otherwise`]).
     pub(crate) fn expect_resets(&mut self, silent: bool) {
         let mut otherwise = [0; 2];
         match self.phase {
@@ -138,7 +139,7 @@ impl Tcp {
                 self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
             }
             Phase::Opened => {}
-            // The server has begun anew, and so has its client: these are no late copies.
+            // The server has started again, and so has its client: these are no late copies.
             _ if self.claims.attempt() == Attempt::SynAck
                 && !(self.sequences.may_acknowledge(ToClient, self.claims.numbers[0])
                     && self.sequences.may_acknowledge(ToServer, self.claims.numbers[1])) =>
@@ -160,8 +161,8 @@ impl Tcp {
         self.claims.numbers = otherwise;
     }
 
-    /// Whether the receiver of what this side sends may also expect another number in a RST than the one that is put down.
-    /// That is put down now.
+    /// Whether the receiver of what this side sends may also expect another number in a RST than the one that is set.
+    /// If so, sets that other number.
     pub(crate) fn expects_otherwise(&mut self, side: Direction) -> bool {
         let number = core::mem::take(&mut self.claims.numbers[side as usize]);
         if number != 0 {
@@ -170,8 +171,8 @@ impl Tcp {
         number != 0
     }
 
-    /// Follows a segment that is no RST. `whole` says that it is no fragment. Returns whether the segment is a sign of
-    /// life: whether its receiver would accept it, or agrees with it.
+    /// Follows a segment that is not a RST. `whole` says that it is not a fragment. Returns whether the segment is a
+    /// sign of life: whether its receiver would accept it, or agrees with it.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn follow(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         let phase = self.phase;
@@ -186,8 +187,9 @@ impl Tcp {
         }
     }
 
-    /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent behind
-    /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST neither end listens.
+    /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent
+    /// after it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST neither end
+    /// listens.
     fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
         let end = segment.end();
         self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
@@ -195,7 +197,7 @@ impl Tcp {
 }
 
 impl Direction {
-    /// The other way.
+    /// The opposite direction.
     pub(crate) const fn opposite(self) -> Self {
         match self {
             Self::ToServer => Self::ToClient,

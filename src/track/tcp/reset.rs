@@ -1,4 +1,4 @@
-//! What a RST means, and what goes on after it.
+//! What a RST means, and what continues after it.
 
 use crate::connection::Direction::{self, ToClient, ToServer};
 use crate::track::claims::{Attempt, Claims};
@@ -12,13 +12,13 @@ use crate::wire::tcp::{ACK, Segment};
 pub(crate) enum Reset {
     /// Its receiver accepts it at once: the connection is over.
     Exact,
-    /// The same, and a new attempt that the server has answered goes on.
+    /// As `Exact`, but another attempt continues: see [`Tcp::replace`].
     Replaced,
     /// It lies within what is sent and not acknowledged yet: its receiver will accept it if all of that has arrived.
     InFlight,
-    /// The client refuses what the server has answered to another attempt.
+    /// The client refuses the server's answer to another attempt.
     Refused,
-    /// It is not about this connection but about an attempt before, which it ends at its receiver.
+    /// It is not about this connection but about an earlier attempt, which it ends at its receiver.
     Elsewhere,
     /// Its receiver will not accept it; at best it answers with a challenge ACK (RFC 5961, section 3.2).
     Inexact,
@@ -50,8 +50,8 @@ impl Tcp {
         let number = segment.sequence;
         let unanswered = self.phase == Phase::Opening || handshake && !self.claims.syn_acknowledged(ToServer);
         if direction == ToServer && unanswered {
-            // The client gives up, or refuses what the server has answered to another attempt; perhaps to one that is known no
-            // more, or whose answer went past us.
+            // The client gives up, or refuses the server's answer to another attempt: perhaps one that is no longer
+            // known, or whose answer was not seen here.
             return if self.acknowledges(number, self.behind_syn()) {
                 Reset::Exact
             } else if number != 0 && self.sequences.expected(ToClient) == number {
@@ -60,7 +60,7 @@ impl Tcp {
                 Reset::Elsewhere
             };
         }
-        // Before it has answered, a client accepts no RST but one that acknowledges its SYN.
+        // Before the server has answered, the client accepts only a RST that acknowledges its SYN.
         if self.phase != Phase::Opening && (self.claims.heard(direction) || self.sequences.knows(direction)) {
             if self.sequences.expected(direction.opposite()) == number {
                 return match self.phase {
@@ -72,7 +72,8 @@ impl Tcp {
                 };
             }
             if attempt == Attempt::SynAck && self.answered_numbers()[direction as usize] == number {
-                // The server has answered the attempt, so it knows nothing of the connection before; and now that ends.
+                // The server has answered the attempt, so it knows nothing of the previous connection; and now the
+                // attempt ends.
                 return Reset::Exact;
             }
             if self.sequences.in_flight(direction, number) {
@@ -80,8 +81,8 @@ impl Tcp {
             }
         }
         if direction == ToServer && attempt != Attempt::None {
-            // A client that has started again, and gives that up before an answer, has no use for a connection that is half
-            // closed already.
+            // A client that has started again, and gives up before an answer, has no use for a connection that is
+            // already half-closed.
             let given_up = number.wrapping_sub(attempted).wrapping_add(1) <= self.claims.syn_data() + 1;
             return match self.phase {
                 Phase::ClientClosed | Phase::ServerClosed if given_up => Reset::InFlight,
@@ -89,11 +90,11 @@ impl Tcp {
                 _ => Reset::Elsewhere,
             };
         }
-        // Nor can be judged what has not been heard.
+        // Until both sides have been heard, such a RST cannot be judged.
         if handshake || !self.claims.heard_both() { Reset::Elsewhere } else { Reset::Inexact }
     }
 
-    /// Forgets what the server has answered in a handshake.
+    /// Forgets the server's answer in a handshake.
     pub(crate) fn forget_answer(&mut self) {
         self.phase = Phase::Opening;
         self.claims.set_syn_acknowledged(ToServer, false);
@@ -101,8 +102,8 @@ impl Tcp {
         self.sequences.agree(ToClient, 0);
     }
 
-    /// The connection was reset, and another attempt goes on: in a handshake the other one, in a conversation the one that
-    /// the server has answered.
+    /// The connection was reset, and another attempt continues: in a handshake the other one, in a conversation the one
+    /// that the server has answered.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn replace(&mut self) {
         let [client, server] = self.answered_numbers();

@@ -9,8 +9,8 @@ use crate::translator::state::{State, Table};
 use crate::wire::ipv4::ICMP;
 
 impl Table<'_> {
-    /// Finds a free alternative endpoint for a connection that is otherwise complete: the one that it was `given`, or
-    /// any. False if there is none.
+    /// Finds a free alternative endpoint for a connection that is otherwise complete: with `given` the one that it
+    /// already has, otherwise any. False if there is none.
     pub(super) fn find_alternative(&mut self, new: &mut Entry, given: bool) -> bool {
         let server = new.server_endpoint();
         if given {
@@ -41,8 +41,8 @@ impl Table<'_> {
         self.choose_from(&mut random_pool, new, server)
     }
 
-    /// The same, drawing from this pool. The first half of the attempts skip endpoints that another connection has left
-    /// recently.
+    /// Like [`choose_alternative`](Self::choose_alternative), drawing from this pool. The first half of the attempts
+    /// skip endpoints that another connection has left recently.
     #[inline(always)]
     fn choose_from(&self, random_pool: &mut RandomPool, new: &Entry, server: Endpoint) -> Option<Endpoint> {
         let wanted = Wanted { client: new.client_endpoint(), server, serial: self.state.serial };
@@ -55,8 +55,8 @@ impl Table<'_> {
         })
     }
 
-    /// Whether no connection, current or in quarantine, has this alternative endpoint towards this server. What this
-    /// same connection has, or what its earlier instance has in quarantine, does not count.
+    /// Whether no connection, current or in quarantine, has this alternative endpoint towards this server. What an
+    /// earlier instance of this same connection has in quarantine does not count.
     pub(in crate::translator) fn is_free(&self, new: &Entry, server: Endpoint, alternative: Endpoint) -> bool {
         let back = Key::new(new.protocol, alternative, server);
         if self.is_taken(new, &back, true) {
@@ -66,7 +66,8 @@ impl Table<'_> {
         !(new.has(ANY_PORT_REPLIES) && self.is_taken(new, &of_any_port, false))
     }
 
-    /// Whether another connection has this reply key, or `by_itself_too` this same one before it was in quarantine.
+    /// Whether another connection has this reply key; with `by_itself_too` also whether this same connection has it
+    /// outside of quarantine.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn is_taken(&self, new: &Entry, key: &Key, by_itself_too: bool) -> bool {

@@ -18,9 +18,11 @@ impl<S: Storage> Translator<S> {
     /// Ends one connection at once: from now on no packet finds it. The next packet of its client may open another.
     ///
     /// It is reported and counted as [`Closed::Forgotten`], and its alternative endpoint is quarantined. Neither end is
-    /// notified, except by RSTs that a re-divert has ordered before. False, and nothing changes, if there is no connection between this client and this original destination,
-    /// or if it has another alternative source: then it is a later one. Its server may differ, since a re-divert moves a
-    /// connection.
+    /// notified, except by RSTs that an earlier re-divert has ordered.
+    ///
+    /// Returns false and changes nothing if there is no connection between this client and this original destination,
+    /// or if it has another alternative source, which shows that it is a later connection. Its server may differ, since
+    /// a re-divert moves a connection.
     ///
     /// ```
     /// # use byway::*;
@@ -45,18 +47,19 @@ impl<S: Storage> Translator<S> {
             return false;
         };
         let mut table = self.table();
-        // Its server counts it only after the re-diverts that it has not followed yet.
+        // It is counted on its current server only after it has followed outstanding re-diverts.
         if !matches!(table.follow_rediverts(slot), Followed::Stranded | Followed::Home) {
             table.quarantine(slot, Closed::Forgotten);
         }
         true
     }
 
-    /// Ends one TCP connection as a re-divert with [`Redivert::Reset`](crate::Redivert::Reset) does: both ends are sent a RST
-    /// ([`poll_transmit`](Self::poll_transmit)), and what they send afterwards is answered with one. It is reported and
-    /// counted as [`Closed::Rediverted`].
+    /// Ends one TCP connection as a re-divert with [`Redivert::Reset`](crate::Redivert::Reset) does: both ends are sent
+    /// a RST ([`poll_transmit`](Self::poll_transmit)), and segments that they send afterwards are answered with one. It
+    /// is reported and counted as [`Closed::Rediverted`].
     ///
-    /// False, and nothing changes, if [`close`](Self::close) would not find it, or if it is over or not TCP.
+    /// Returns false and changes nothing if [`close`](Self::close) would not find the connection, or if it is over or
+    /// not TCP.
     pub fn reset(&mut self, connection: &Connection) -> bool {
         let Some(slot) = self.find_same(connection) else {
             return false;
@@ -126,7 +129,7 @@ impl Table<'_> {
         self.finish_unmeasured(slot, why);
     }
 
-    /// The same where the storage has no room for measurements.
+    /// Like [`finish`](Self::finish), where the storage has no room for measurements.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     fn finish_unmeasured(&mut self, slot: u32, why: Closed) {
         let Some(connection) = self.slot_mut(slot) else {
@@ -156,8 +159,8 @@ impl Table<'_> {
         self.retire(slot);
     }
 
-    /// The same for one whose time-out has passed, where the storage has no room for measurements. On a large processor it
-    /// is faster without asking.
+    /// Quarantines a connection whose time-out has passed, where the storage has no room for measurements. On a large
+    /// processor it is faster not to check for that.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn quarantine_expired(&mut self, slot: u32) {
         #[cfg(not(target_pointer_width = "64"))]

@@ -11,8 +11,8 @@ pub(super) const SAMPLES: usize = 4;
 
 impl Table<'_> {
     /// Returns a slot for a new connection. If all are in use, one is freed: first a dead connection, then one in
-    /// quarantine, then, of the oldest and newest half-open TCP, unanswered UDP and ICMP connections, one whose client
-    /// has the most.
+    /// quarantine, then, of the oldest and newest half-open TCP, unanswered UDP and ICMP connections, the one whose
+    /// client has the most connections.
     pub(in crate::translator) fn allocate(&mut self) -> Option<u32> {
         if self.state.redivert_log.is_closed() {
             return None;
@@ -47,7 +47,7 @@ impl Table<'_> {
 
     /// Ends a connection whose slot is needed at once: its alternative endpoint is remembered as recently used instead
     /// of being quarantined.
-    // Not into `open`, which would need more stack.
+    // Not inlined into `open`, which would need more stack.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn give_up(&mut self, slot: u32, why: Closed) {
         self.owe_resets_now(slot);

@@ -17,9 +17,9 @@ pub(in crate::translator) const LOOKS: usize = 64;
 const LONGEST_SILENCE: u64 = ((Timeouts::MAX.as_secs() * 1_000_000) >> 16) + 16;
 
 impl<S: Storage> Translator<S> {
-    /// Does the time-driven work that is due, a bounded amount of it: closes connections whose time-out has passed,
-    /// makes silent connections follow a re-divert, and removes the addresses of removed rules and closed connections
-    /// from the filter, so that fragments to them are no longer held. [`poll_at`](Self::poll_at) says when to call it.
+    /// Does a bounded amount of the time-driven work that is due: closes connections whose time-out has passed, makes
+    /// silent connections follow a re-divert, and removes the addresses of removed rules and closed connections from
+    /// the filter, so that fragments to them are no longer held. [`poll_at`](Self::poll_at) says when to call it.
     ///
     /// ```
     /// # use byway::*;
@@ -222,14 +222,15 @@ impl Table<'_> {
         self.renew(LOOKS);
     }
 
-    /// The part of a poll that is also done without one, by the first call after a long time.
+    /// The part of a poll that the first call after a long time without a poll does as well.
     #[cold]
     #[inline(never)]
     pub(in crate::translator) fn catch_up_with_time(&mut self) {
         let State { now, poll_by, tick, skipped, .. } = *self.state;
         let silence = now.as_micros().saturating_sub(poll_by.as_micros()) >> 16;
         if let Some(skipped_now) = silence.checked_sub(LONGEST_SILENCE) {
-            // All are dead by now, however long the silence was. Ticks wrap around, so they leave out the rest of it.
+            // All connections are dead by now, however long the silence was. Ticks wrap around, so the rest of the
+            // silence is skipped.
             self.state.skipped = skipped.wrapping_add(skipped_now as u32);
             self.state.tick = Tick(tick.0.wrapping_sub(skipped_now as u32));
         }

@@ -119,7 +119,7 @@ fn close_forgotten(table: &mut Table<'_>, slot: u32) {
     if forgotten {
         // The servers' counts were reset when everything was forgotten.
         connection.flags &= !SERVER_COUNTED;
-        // It may have been dead already when all were forgotten, for the last time.
+        // It may already have been dead at the last `forget`.
         if !timers.is_outlived(phase, moves.forgotten_at().since(connection.last)) {
             why = Closed::Forgotten;
         }

@@ -78,8 +78,7 @@ impl Table<'_> {
         })
     }
 
-    /// The connection whose rule assigns packets from any port of its server to its client, if this packet may be one
-    /// of those.
+    /// The connection with any-port replies to which this packet may belong.
     pub(in crate::translator) fn parent(&mut self, flow: &Flow) -> Option<u32> {
         if self.state.any_port_replies == 0 || flow.protocol != UDP {
             return None;
@@ -93,8 +92,7 @@ impl Table<'_> {
         Some(parent)
     }
 
-    /// Opens the connection that a packet from another port of the server of `parent` starts. The result may be
-    /// `parent` itself.
+    /// Opens a connection for a packet from another port of the server of `parent`. The result may be `parent` itself.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     pub(in crate::translator) fn open_any_port_reply(
         &mut self,
@@ -125,7 +123,7 @@ impl Table<'_> {
         Some(self.open(&mut new, true))
     }
 
-    /// Opens a connection that lacks only its alternative endpoint, or not even that if it is `given`.
+    /// Opens a connection that is complete except for its alternative endpoint; with `given` it has that too.
     ///
     /// # Errors
     /// The reason why it could not be opened. Nothing has changed then, except that connections may have been closed to
@@ -142,7 +140,7 @@ impl Table<'_> {
             if !core::mem::take(&mut again) {
                 return Err(DropReason::NoPort);
             }
-            // Dead connections that have not been swept yet may occupy some.
+            // Dead connections that have not been swept yet may occupy endpoints.
             self.expire_all(LOOKS);
         }
         self.reclaim(new.reply_key());
@@ -275,7 +273,7 @@ impl Table<'_> {
         self.state.used -= 1;
     }
 
-    /// The phase in which a connection starts whose first TCP segment this is.
+    /// The initial phase of a connection whose first TCP segment this is.
     fn phase_of_first(&mut self, rule: &DivertSlot, payload: &[u8]) -> Result<Phase, Verdict> {
         let Some(segment) = Segment::of(payload) else {
             return Err(Verdict::Drop(DropReason::MalformedTransport));
@@ -285,8 +283,8 @@ impl Table<'_> {
         }
         let default = if rule.masquerades() { Midstream::Adopt } else { Midstream::Pass };
         match self.state.config.midstream.or(rule.midstream()).unwrap_or(default) {
-            // Only a client's segment from inside a connection is adopted: a SYN+ACK answers another host's SYN, and a
-            // RST ends a connection that does not exist here.
+            // Only a client's segment from the middle of a connection is adopted: a SYN+ACK answers another host's SYN,
+            // and a RST ends a connection that does not exist here.
             Midstream::Adopt if segment.has(ACK) && !segment.has(SYN | RST) => Ok(Phase::Adopted),
             Midstream::Adopt if !rule.masquerades() => Err(Verdict::Pass),
             Midstream::Adopt | Midstream::Drop => Err(Verdict::Drop(DropReason::Midstream)),

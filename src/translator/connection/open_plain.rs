@@ -24,7 +24,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::ipv4::{self, TCP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
-/// How many ports are drawn here; several in a row may be ones that connections have left recently.
+/// How many ports are drawn here: several in a row may have been left by connections recently.
 const DRAWS: u32 = 8;
 
 impl Table<'_> {
@@ -38,7 +38,8 @@ impl Table<'_> {
         }
     }
 
-    /// The same where there is an index of rules, and no connection keeps its source: without a rule the packet passes.
+    /// Like [`first_plain`](Self::first_plain), with an index of rules and no connection that keeps its source: without
+    /// a rule the packet passes.
     #[inline(never)]
     pub(in crate::translator) fn first_indexed(
         &mut self,
@@ -200,17 +201,17 @@ impl Table<'_> {
         Some(self.carry_first(slot, &new, packet))
     }
 
-    /// `None` if the client has an address of ours, or as many connections as it may have.
+    /// `None` if the client has one of our own addresses, or has reached the limit of connections per client.
     #[inline(never)]
     fn check_client(&mut self, client: u32, hash: u64) -> Option<()> {
         let Settings { own, client_limit, .. } = &self.state.config;
         let limit = *client_limit;
-        // No alternative address: the span of those has been tested.
+        // Alternative addresses need no check: their span has been tested.
         let is_own = own.iter().any(|own| *own == client);
         (!is_own && (limit == 0 || self.clients().count(hash) < limit)).then_some(())
     }
 
-    /// The rule for this very destination, where rules are sorted.
+    /// The rule for exactly this destination, if rules are sorted.
     #[inline(always)]
     fn rule_for_host(&self, protocol: u8, client: u32, original: Endpoint) -> Option<&DivertSlot> {
         if self.state.directory.is_there() {

@@ -1,4 +1,4 @@
-//! Downloads over HTTP/1.1: the rest of a response is asked for with a range (RFC 9110, section 14).
+//! Downloads over HTTP/1.1: requests the rest of a response with a range (RFC 9110, section 14).
 
 use crate::connection::Direction;
 use crate::endpoint::Pair;
@@ -23,7 +23,7 @@ const TAG: usize = 64;
 #[derive(Clone, Debug)]
 pub struct HttpGet<const HEADS: usize, const BYTES: usize = 1024> {
     heads: [Head<BYTES>; HEADS],
-    /// Which place is used next.
+    /// The place to use next.
     next: usize,
     at_rest: AtRest,
 }
@@ -116,11 +116,11 @@ impl<const BYTES: usize> Head<BYTES> {
         let mut request = httparse::Request::new(&mut fields);
         self.stage = match request.parse(self.bytes()) {
             Ok(httparse::Status::Partial) => Seen::Part,
-            // What follows the head would be a body, or another request.
+            // Bytes after the head would be a body, or another request.
             Ok(httparse::Status::Complete(length)) if length == self.length && request.method == Some("GET") => {
                 let is_plain = |field: &httparse::Header<'_>| {
                     let is = |name| field.name.eq_ignore_ascii_case(name);
-                    // Some clients say that there is no body.
+                    // Some clients state explicitly that there is no body.
                     let is_empty = is("content-length") && field.value == b"0";
                     is_empty || !["content-length", "transfer-encoding", "upgrade", "expect"].into_iter().any(is)
                 };
@@ -246,7 +246,8 @@ impl<const HEADS: usize, const BYTES: usize> defmt::Format for HttpGet<HEADS, BY
 }
 
 impl<const HEADS: usize, const BYTES: usize> HttpGet<HEADS, BYTES> {
-    /// Nothing is remembered yet. Between requests a connection moves when it is [`AtRest`] like this.
+    /// Creates one that remembers nothing yet. Between requests a connection moves when it is at rest as `at_rest`
+    /// defines it.
     #[must_use]
     pub const fn new(at_rest: AtRest) -> Self {
         Self { heads: [Head::NONE; HEADS], next: 0, at_rest }
@@ -265,7 +266,7 @@ impl<const HEADS: usize, const BYTES: usize> HttpGet<HEADS, BYTES> {
                 return head.add(data);
             }
             if ahead >= 1 << 31 && head.stage != Seen::Other {
-                // It was sent before.
+                // A retransmission.
                 return;
             }
             if head.stage == Seen::Request || head.stage == Seen::Part {
@@ -341,7 +342,7 @@ impl<const HEADS: usize, const BYTES: usize> Resumption for HttpGet<HEADS, BYTES
                     return at_rest_only(at_rest, position, buffer);
                 }
                 if done > length || head.response.tag().is_empty() {
-                    // In the head, or of a body that need not be the same elsewhere.
+                    // In the middle of the head, or of a body that may differ on another server.
                     return Resumed::Refuse;
                 }
                 let (first, last) = (start + u64::from(done), start + u64::from(length) - 1);
@@ -398,7 +399,7 @@ impl<const HEADS: usize, const BYTES: usize> Resumption for HttpGet<HEADS, BYTES
     }
 }
 
-/// The same without a request that could be repeated.
+/// Resumes as [`AtRest`] does: there is no request that could be repeated.
 fn at_rest_only(mut at_rest: AtRest, position: &Position, buffer: &mut [u8]) -> Resumed {
     at_rest.resume(position, buffer)
 }
@@ -421,7 +422,7 @@ fn response_in(sequence: u32, data: &[u8]) -> Option<Response> {
         _ => None,
     };
     let tag = parsed.tag.filter(|tag| tag.starts_with(b"\"") && tag.len() <= TAG && tag.len() >= 2);
-    // Without these it can only be waited for.
+    // Without these the rest cannot be requested: a hand-over has to wait for the end of the response.
     if let (Some(start), Some(tag)) = (start, tag) {
         (response.start, response.tag_length) = (start, tag.len());
         response.tag.get_mut(..tag.len())?.copy_from_slice(tag);

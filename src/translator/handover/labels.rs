@@ -1,4 +1,4 @@
-//! Whose data a packet carries, and who is shown it.
+//! Reads the data of TCP segments, and shows it to the protocol above TCP.
 
 use core::net::SocketAddrV4;
 use core::ops::Range;
@@ -9,7 +9,7 @@ use crate::translator::handover::resumption::{Observed, Resumption};
 use crate::verdict::Verdict;
 use crate::wire::ipv4::{self, HEADER, Header, TCP};
 
-/// Whose segment with data a packet is, and where its data lies.
+/// The endpoints and numbers of a TCP segment with data, and where its data lies in the packet.
 pub(super) struct Labels {
     pub(super) source: SocketAddrV4,
     pub(super) destination: SocketAddrV4,
@@ -19,7 +19,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// `None` if the packet is no TCP segment with data, or a fragment.
+    /// `None` if the packet is not a TCP segment with data, or is a fragment.
     pub(super) fn of(packet: &[u8]) -> Option<Self> {
         let header = Header(packet.first_chunk::<HEADER>()?);
         if header.protocol() != TCP || ipv4::is_fragment(header.fragmentation()) {
@@ -38,7 +38,8 @@ impl Labels {
     }
 }
 
-/// Shows the protocol above TCP what has passed. `before` is how the packet was addressed and numbered.
+/// Shows the protocol above TCP a packet that has passed. `before` is what was read from the packet before its
+/// translation.
 pub(super) fn show<R: Resumption>(resumption: &mut R, verdict: Verdict, before: Option<Labels>, packet: &[u8]) {
     let (direction, labels) = match verdict {
         Verdict::ToServer => (Direction::ToServer, before),

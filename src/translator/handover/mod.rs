@@ -1,4 +1,4 @@
-//! TCP hand-over: another server takes over a connection, and the client keeps the one that it has.
+//! TCP hand-over: another server takes over a connection, which stays open for the client.
 //!
 //! ```text
 //!        client                 translator                        old server     new server
@@ -14,9 +14,9 @@
 //!          |  -------- ACK --------> | ---------------------------------------------> |
 //! ```
 //!
-//! The new server chooses its own sequence numbers, timestamps and window scale, and the client must not notice. So from
-//! then on each segment has its numbers translated: see `track/resume/`. `splice.rs` is what changes in the table,
-//! `run.rs` the conversation with the new server, `resumption.rs` what the protocol above TCP has to say.
+//! The new server chooses its own sequence numbers, timestamps and window scale, and the client must not notice. So
+//! from then on the numbers of each segment are translated: see `track/resume/`. `splice.rs` changes the table,
+//! `run.rs` talks to the new server, and `resumption.rs` is the interface to the protocol above TCP.
 
 #[cfg(feature = "http")]
 mod http;
@@ -58,13 +58,13 @@ const LONGEST_HELD: usize = 1_500;
 /// How many outcomes wait to be fetched.
 const OUTCOMES: usize = 16;
 
-/// Hands connections over, up to `N` at once: beside a [`Translator`], whose packets go through here.
+/// Hands connections over, up to `N` at once, beside a [`Translator`] whose packets pass through it.
 ///
-/// The connections are those of rules that ask for it ([`Divert::resumable`](crate::Divert::resumable)). What the new
-/// server has to be told so that it continues at the right byte is the business of a [`Resumption`].
+/// Only connections of rules that ask for it ([`Divert::resumable`](crate::Divert::resumable)) are handed over. A
+/// [`Resumption`] decides what the new server is sent so that it continues at the right byte.
 ///
-/// Instead of [`Translator::translate`] call [`translate`](Self::translate), and besides [`Translator::poll_transmit`]
-/// [`poll_transmit`](Self::poll_transmit).
+/// Call [`translate`](Self::translate) instead of [`Translator::translate`], and [`poll_transmit`](Self::poll_transmit)
+/// in addition to [`Translator::poll_transmit`].
 ///
 /// ```
 /// use byway::{AtRest, Config, Divert, Fixed, HandOvers, Instant, Translator};
@@ -111,11 +111,11 @@ impl<R, const N: usize> defmt::Format for HandOvers<'_, R, N> {
 }
 
 impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
-    /// Nothing is under way yet.
+    /// Creates it with no hand-over under way.
     ///
-    /// Each hand-over gets an equal share of `buffer`: a quarter of that for what the new server is sent, a quarter for a
-    /// packet that the client sends meanwhile (1500 bytes are enough for most; a longer one has to be repeated by the
-    /// client), and half for the start of the answer. [`AtRest`] needs none.
+    /// Each hand-over gets an equal share of `buffer`: a quarter of the share for the bytes to send to the new server,
+    /// a quarter for a packet that the client sends in the meantime (1500 bytes are enough for most; the client has to
+    /// retransmit a longer one), and half for the start of the answer. [`AtRest`] needs no buffer.
     #[must_use]
     pub fn new(resumption: R, buffer: &'b mut [u8]) -> Self {
         Self {
@@ -142,13 +142,13 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         self.moved
     }
 
-    /// How many were not, for this reason.
+    /// How many connections were not moved, for this reason.
     #[must_use]
     pub fn kept(&self, why: Kept) -> u64 {
         self.kept.get(why as usize).copied().unwrap_or(0)
     }
 
-    /// How many outcomes were lost since they were not fetched in time. They are counted all the same.
+    /// How many outcomes were lost because they were not fetched in time. Their hand-overs are counted all the same.
     #[must_use]
     pub const fn outcomes_lost(&self) -> u64 {
         self.outcomes_lost
@@ -160,16 +160,16 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         self.active
     }
 
-    /// What became of hand-overs, oldest first.
+    /// The next outcome of a hand-over, oldest first.
     pub fn poll_outcome(&mut self) -> Option<Outcome> {
         self.outcomes.pop_front()
     }
 
-    /// Begins to hand a connection over to the server `to`: the connection of this client and original destination. Its
-    /// server goes on until the new one has accepted; whether that succeeds is an [`Outcome`].
+    /// Begins to hand over the connection of this client and original destination to the server `to`. The old server
+    /// continues until the new one has accepted; an [`Outcome`] says whether the hand-over succeeded.
     ///
     /// # Errors
-    /// [`Kept`] if it cannot be begun now. It is counted, and nothing has changed.
+    /// [`Kept`] if it cannot begin now. The reason is counted; nothing else has changed.
     pub fn begin<S: Storage>(
         &mut self,
         now: Instant,
@@ -214,14 +214,15 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         Ok(())
     }
 
-    /// Translates a packet as [`Translator::translate`] does, and sees to the packets of connections that are being handed
-    /// over. Of those it drops what it has taken in ([`DropReason::HandingOver`]).
+    /// Translates a packet as [`Translator::translate`] does, and handles the packets of connections that are being
+    /// handed over. Those that a hand-over consumes are dropped ([`DropReason::HandingOver`]).
     #[inline]
     pub fn translate<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, packet: &mut [u8]) -> Verdict {
         self.translate_with(now, byway, packet, PacketMeta::new())
     }
 
-    /// The same given what the driver knows about the packet ([`Translator::translate_with`]).
+    /// Like [`translate`](Self::translate), given what the driver knows about the packet
+    /// ([`Translator::translate_with`]).
     pub fn translate_with<S: Storage>(
         &mut self,
         now: Instant,
@@ -260,7 +261,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         Some(Verdict::Drop(DropReason::HandingOver))
     }
 
-    /// The hand-over that a packet belongs to, and what it has led to. Its stack is gone when that is done.
+    /// The hand-over that a packet belongs to, and the resulting step. Its stack is free again before that step is
+    /// carried out.
     #[inline(never)]
     fn hear<S: Storage>(
         &mut self,
@@ -282,7 +284,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         Some((place, run.take(now, &mut byway.rare_table(), &incoming, &mut room, &mut self.resumption)))
     }
 
-    /// Takes a packet of a connection that stands still.
+    /// Takes a packet of a frozen connection.
     #[cold]
     fn take_frozen<S: Storage>(
         &mut self,
@@ -301,7 +303,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         };
         let segment = incoming.segment;
         if segment.flags & (SYN | FIN | RST) != 0 {
-            // The client ends it, and will not say so again. Only the exact number is believed (RFC 5961, section 3.2).
+            // The client ends the connection, and will not repeat that. Only the exact number is accepted (RFC 5961,
+            // section 3.2).
             let is_exact = segment.flags & SYN == 0 && segment.sequence == run.standing.client_next;
             if !is_exact || meta.checksum == ChecksumState::Complete && !incoming.is_intact() {
                 return dropped;
@@ -310,7 +313,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return byway.translate_with(now, packet, meta);
         }
         let room = room::<R, N>(self.buffer, place);
-        // Its data would be sent again after a while, but an acknowledgement or an open window would not.
+        // The client would retransmit data after a while, but not an acknowledgement or a window update.
         if run.prefers(&incoming)
             && packet.len() <= LONGEST_HELD
             && let Some(held) = room.held.get_mut(..packet.len())
@@ -325,7 +328,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         dropped
     }
 
-    /// Does what a step has led to.
+    /// Carries out a step.
     fn step<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, place: usize, step: Step) {
         let failed = match step {
             Step::Goes => return,
@@ -341,7 +344,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let slot = found.as_ref().map(|standing| standing.slot).map_err(|why| *why);
         let spliced = match failed {
             Some(why) => Err(why),
-            // Another re-divert has come meanwhile: it is to go where its rule leads now.
+            // Another re-divert has come in the meantime: the connection must go where its rule leads now.
             None if table.leads_elsewhere(found.as_ref().ok(), run.to) => Err(Kept::NotNow),
             None => slot.and_then(|slot| table.splice(slot, run.alternative, run.to, offsets, position)),
         };
@@ -396,7 +399,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         }
     }
 
-    /// Repeats what was not answered in time, and gives up what takes too long. The work is bounded by `N`.
+    /// Repeats segments that were not answered in time, and gives up hand-overs that take too long. The work is bounded
+    /// by `N`.
     pub fn poll<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>) {
         byway.begin(now);
         for place in 0..N {
@@ -409,8 +413,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     }
 
     /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next, besides the translator's own
-    /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. A re-divert and an import give it something to do, of
-    /// which it does not know before the next [`poll`](Self::poll). Calling late makes a hand-over take longer.
+    /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. A re-divert or an import also creates work,
+    /// but this does not show here before the next [`poll`](Self::poll). Calling late makes a hand-over take longer.
     #[must_use]
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
         let sweep = if self.active < N { self.sweep.due(now) } else { None };
@@ -421,8 +425,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         first.map(|due| due.max(now))
     }
 
-    /// Writes the next packet of a hand-over into `buffer`, which should have room for a packet of the path's size: shorter
-    /// ones take more packets. `None` if there is nothing to send now, or less than 128 bytes of room.
+    /// Writes the next packet of a hand-over into `buffer`, which should have room for a packet of the path MTU: with
+    /// less room more packets are needed. `None` if there is nothing to send now, or less than 128 bytes of room.
     ///
     /// Call it after [`translate`](Self::translate) and [`poll`](Self::poll) until it returns `None`.
     pub fn poll_transmit<S: Storage>(
@@ -458,7 +462,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         None
     }
 
-    /// The next packet of an end that was kept until it could be translated.
+    /// The next packet of the client or the new server that was kept until it could be translated.
     fn next_translated<S: Storage>(
         run: &mut Run,
         resumption: &mut R,

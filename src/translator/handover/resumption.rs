@@ -1,4 +1,4 @@
-//! What a hand-over asks of the protocol above TCP, and why one does not take place.
+//! What a hand-over needs from the protocol above TCP, and the reasons why a connection is not handed over.
 
 use core::fmt;
 use core::net::SocketAddrV4;
@@ -7,12 +7,12 @@ use core::time::Duration;
 use crate::connection::Direction;
 use crate::endpoint::Pair;
 
-/// Where a connection stands that is to be handed over. Sequence numbers are those that the client knows.
+/// The state of a connection that is to be handed over. Sequence numbers are those that the client knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Position {
-    /// The client, and the endpoint that it asked for.
+    /// The client, and the original destination.
     pub client_side: Pair,
     /// The server that is to take over.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -38,11 +38,11 @@ pub struct Position {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Observed<'a> {
-    /// The client, and the endpoint that it asked for.
+    /// The client, and the original destination.
     pub client_side: Pair,
-    /// Where it goes.
+    /// The direction of the segment.
     pub direction: Direction,
-    /// The number of its first byte.
+    /// The sequence number of its first byte.
     pub sequence: u32,
     /// The number that its sender expects next.
     pub acknowledgment: u32,
@@ -51,7 +51,7 @@ pub struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    /// As it would be shown to a [`Resumption`]: for tests of one.
+    /// A segment as it is shown to a [`Resumption`], for testing one.
     #[must_use]
     pub const fn new(
         client_side: Pair,
@@ -68,58 +68,60 @@ impl<'a> Observed<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Resumed {
-    /// So many bytes from the start of the buffer, possibly none.
+    /// This many bytes from the start of the buffer, possibly none.
     Write(usize),
-    /// Nothing can be sent that would bring it to this position, or not now.
+    /// No bytes would bring the new server to this position, or not now.
     Refuse,
 }
 
-/// What is thought of the new server's first bytes.
+/// The result of checking the new server's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Checked {
-    /// More of them are needed. None of these is for the client.
+    /// More bytes are needed. None of those received is for the client.
     More,
     /// The client gets all but the first `dropped` bytes.
     Accept {
-        /// How many bytes from the first are not for the client.
+        /// How many bytes at the start are not for the client.
         dropped: usize,
     },
-    /// It is not what the old server would have sent.
+    /// The bytes are not what the old server would have sent.
     Refuse,
 }
 
 /// Brings a new server to the position of a connection: the part of a hand-over that knows the protocol above TCP.
 ///
-/// [`AtRest`] and [`Greeted`] are for protocols that need nothing of it, `HttpGet` (feature `http`) for downloads.
+/// [`AtRest`] and [`Greeted`] are for protocols where the new server need not be sent anything, `HttpGet` (feature
+/// `http`) for downloads.
 pub trait Resumption {
     /// Whether [`observe`](Self::observe) is to be called.
     const OBSERVES: bool = false;
 
-    /// Whether a new server is sent something before it takes over, or says something that is not for the client. Without that it
-    /// takes over as soon as it has accepted the connection: [`resume`](Self::resume) has no buffer, [`check`](Self::check) is not
-    /// called, and a program links nothing of what replays.
+    /// Whether a new server is sent bytes before it takes over, or sends bytes that are not for the client. If not, it
+    /// takes over as soon as it has accepted the connection: [`resume`](Self::resume) has no buffer,
+    /// [`check`](Self::check) is not called, and the code that replays is not linked.
     const REPLAYS: bool = true;
 
-    /// Data of a TCP connection that passes. It may come in any order, twice, or not at all.
+    /// Called with data of a TCP connection as it passes. Data may come in any order, twice, or not at all.
     fn observe(&mut self, observed: &Observed<'_>) {
         let _ = observed;
     }
 
-    /// Writes into `buffer` what the new server is to receive, so that its answer continues at the position. It is called
-    /// twice: before the new server is asked at all, and when it has accepted the connection.
+    /// Writes into `buffer` what the new server is to receive, so that its answer continues at the position. It is
+    /// called twice: before the new server is contacted, and when it has accepted the connection.
     fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed;
 
-    /// Judges what the new server has sent so far. It is called with nothing once before anything has arrived.
+    /// Checks what the new server has sent so far. It is called once without any bytes before the first have arrived.
     fn check(&mut self, position: &Position, received: &[u8]) -> Checked;
 }
 
-/// For protocols that stand at a boundary between two requests, each of which stands alone: HTTP/1.1 that keeps its
-/// connection, memcached, RESP without `MULTI` and `SELECT`, DNS over TCP.
+/// For protocols with independent requests, at the boundary between two of them: HTTP/1.1 with persistent connections,
+/// memcached, RESP without `MULTI` and `SELECT`, DNS over TCP.
 ///
-/// A connection is at rest when each side has acknowledged all that the other sent, the last bytes were the server's, and
-/// nothing has come for `quiet`. Whether the server has really finished its answer only the protocol knows: `quiet` should
-/// be longer than any pause of a server within one. For a server that greets its clients see [`Greeted`].
+/// A connection is at rest when each side has acknowledged all that the other sent, the last bytes were the server's,
+/// and nothing has arrived for `quiet`. Only the protocol knows whether the server has really finished its answer:
+/// `quiet` should be longer than any pause of a server within an answer. For a server that greets its clients see
+/// [`Greeted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AtRest {
@@ -148,13 +150,13 @@ impl Resumption for AtRest {
     }
 }
 
-/// The same where a server greets its clients: it says something first, which the client has already had from the old server.
+/// Like [`AtRest`], for servers that send a greeting first, which the client has already received from the old server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Greeted {
     /// When a connection is at rest.
     pub at_rest: AtRest,
-    /// How many bytes the new server sends before it is asked anything.
+    /// The length of the greeting in bytes.
     pub greeting: usize,
 }
 
@@ -168,13 +170,13 @@ impl Resumption for Greeted {
     }
 }
 
-/// Why a connection was not handed over. It goes on with its server as before, unless the reason says otherwise.
+/// Why a connection was not handed over. It continues with its server as before, unless the reason says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Kept {
-    /// There is no such connection, or no more.
+    /// There is no such connection, or it has ended.
     NoConnection,
     /// Its rule does not ask for it ([`Divert::resumable`](crate::Divert::resumable)), its handshake was not seen, or it
     /// has something that no other server can take over: data in the SYN (RFC 7413), signatures (RFC 2385, RFC 5925), or
@@ -182,7 +184,7 @@ pub enum Kept {
     NotResumable,
     /// It is being opened or closed.
     NotEstablished,
-    /// It stands on that server already.
+    /// It is already on that server.
     SameServer,
     /// All hand-overs that there is room for are under way.
     Busy,
@@ -192,7 +194,7 @@ pub enum Kept {
     TableFull,
     /// The client has sent bytes that its server has not acknowledged.
     Unacknowledged,
-    /// The [`Resumption`] refused: the connection is not at rest, or what was asked is not known.
+    /// The [`Resumption`] refused: the connection is not at rest, or the client's request is not known.
     NotNow,
     /// The new server answered with a RST.
     Refused,
@@ -204,9 +206,9 @@ pub enum Kept {
     WrongAnswer,
     /// The new server's answer was longer than the buffer before it could be judged.
     LongAnswer,
-    /// An end closed or reset the connection meanwhile.
+    /// An end closed or reset the connection in the meantime.
     Closing,
-    /// A re-divert wants it handed over, and no rule says any more where its client's connections go.
+    /// A re-divert wants it handed over, but no rule says any more where it should go.
     NoRule,
 }
 

@@ -17,17 +17,17 @@ use crate::translator::state::Table;
 use crate::wire::options::Offer;
 use crate::wire::tcp::{ACK, RST, SYN, is_behind};
 
-/// How long the new server may take to accept the connection, in microseconds as all times here.
+/// How long the new server may take to accept the connection, in microseconds like all times here.
 const OPENING: u64 = 3_000_000;
-/// How long the connection may stand still.
+/// How long the connection may be frozen.
 const FROZEN: u64 = 2_000_000;
-/// The first wait for an answer, before anything is known of the way (RFC 6298 would wait a second: but nobody suffers
-/// here from a SYN too many).
+/// The first wait for an answer, before the round-trip time is known (RFC 6298 would wait a second, but an unnecessary
+/// SYN does no harm here).
 const FIRST_WAIT: u64 = 250_000;
-/// What is added to twice the time of the handshake for the next waits.
+/// Added to twice the duration of the handshake, for the next waits.
 const SLACK: u64 = 50_000;
 
-/// What is still to be sent.
+/// What is still to be sent: flags of `Run::pending`.
 pub(super) const SEND_SYN: u8 = 1;
 pub(super) const SEND_ACK: u8 = 2;
 /// A RST for the new server.
@@ -43,7 +43,7 @@ pub(super) enum Stage {
     Ending,
 }
 
-/// The new server, as its SYN+ACK and the segments after it show it.
+/// The new server, as known from its SYN+ACK and later segments.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     /// Its initial sequence number.
@@ -52,18 +52,18 @@ pub(super) struct Peer {
     first_clock: u32,
     pub(super) clock: u32,
     pub(super) offer: Offer,
-    /// Bytes.
+    /// In bytes.
     pub(super) window: u32,
 }
 
-/// The parts of a hand-over's share of the lent buffer.
+/// The parts of a hand-over's share of the buffer.
 #[derive(Debug)]
 pub(super) struct Room<'a> {
-    /// What the new server is sent.
+    /// Bytes for the new server.
     pub(super) request: &'a mut [u8],
-    /// What the new server sent.
+    /// Bytes from the new server.
     pub(super) answer: &'a mut [u8],
-    /// A packet of the client that came meanwhile.
+    /// A packet that the client has sent in the meantime.
     pub(super) held: &'a mut [u8],
 }
 
@@ -77,7 +77,7 @@ impl<'a> Room<'a> {
     }
 }
 
-/// The share of the buffer that the hand-over in this place has.
+/// The buffer share of the hand-over in this place.
 pub(super) fn room<R: Resumption, const N: usize>(buffer: &mut [u8], place: usize) -> Room<'_> {
     if !R::REPLAYS {
         return Room { request: &mut [], answer: &mut [], held: &mut [] };
@@ -86,18 +86,18 @@ pub(super) fn room<R: Resumption, const N: usize>(buffer: &mut [u8], place: usiz
     Room::split(buffer.get_mut(place * share..(place + 1) * share).unwrap_or_default())
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Goes,
-    /// It is to be put on the new server.
+    /// The connection is to be moved to the new server.
     Commit,
     Fails(Kept),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
-    /// The connection on its old server: as it stood when this began, and from the answer to the SYN on as it stood then.
+    /// The connection on its old server, as of the start of the hand-over; once the SYN is answered, as of that time.
     pub(super) standing: Standing,
     /// The new server, and the alternative endpoint that it knows.
     pub(super) to: Endpoint,
@@ -118,8 +118,8 @@ pub(super) struct Run {
     pub(super) request: usize,
     pub(super) sent: usize,
     pub(super) acknowledged: usize,
-    /// How much has been answered, how much of that was acknowledged; how much of it is not for the client, and how much
-    /// of it the client has been sent.
+    /// Bytes of the answer: how many were received, were acknowledged, are not for the client, and were sent to the
+    /// client.
     pub(super) answered: usize,
     pub(super) told: usize,
     pub(super) dropped: usize,
@@ -127,7 +127,7 @@ pub(super) struct Run {
     /// When to send again, and how long to wait after that.
     pub(super) timer: Instant,
     pub(super) wait: u64,
-    /// Whether the SYN was sent again: its answer could be to either.
+    /// Whether the SYN was repeated: its answer could be to either.
     repeated: bool,
 }
 
@@ -147,7 +147,7 @@ impl Position {
     }
 }
 
-/// Asks what the new server is to be sent so that it takes this connection over. How many bytes that are.
+/// Asks for the bytes that make the new server take this connection over. Returns how many they are.
 pub(super) fn ask<R: Resumption>(
     standing: &Standing,
     to: Endpoint,
@@ -165,7 +165,7 @@ pub(super) fn ask<R: Resumption>(
 }
 
 impl Run {
-    /// Begins: the new server is to be asked for a connection.
+    /// Begins by asking the new server for a connection.
     pub(super) fn new(now: Instant, standing: Standing, to: Endpoint, alternative: Endpoint, request: usize) -> Self {
         Self {
             to,
@@ -194,7 +194,7 @@ impl Run {
         }
     }
 
-    /// Whether a packet between these endpoints is the new server's.
+    /// Whether a packet is from the new server.
     pub(super) fn is_from_server(&self, incoming: &Incoming<'_>) -> bool {
         self.stage != Stage::Ending && incoming.source == self.to && incoming.destination == self.alternative
     }
@@ -203,7 +203,8 @@ impl Run {
         incoming.source == self.client() && incoming.destination == self.original()
     }
 
-    /// Whether this segment of the client is to be held: the first with data, or else what says more than all before.
+    /// Whether this segment of the client is to be held: the first with data; before that, one with a newer
+    /// acknowledgement, or the same and no smaller window.
     pub(super) fn prefers(&self, incoming: &Incoming<'_>) -> bool {
         let (acknowledgment, window) = self.latest;
         let new = incoming.segment.acknowledgment;
@@ -256,7 +257,7 @@ impl Run {
         }
     }
 
-    /// The new server answers the SYN: from here on the connection stands still.
+    /// Handles the new server's answer to the SYN. From here on the connection is frozen.
     fn take_first<R: Resumption>(
         &mut self,
         now: Instant,
@@ -284,10 +285,10 @@ impl Run {
             window: u32::from(incoming.window),
         };
         if !self.repeated {
-            // No time within which it is opened is so long that this overflows.
+            // `OPENING` limits the time, so this cannot overflow.
             self.wait = now.micros_since(self.started).min(OPENING) * 2 + SLACK;
         }
-        // The RST for it has to be right from here on.
+        // From here on the RST for the new server must have the right numbers.
         self.stage = Stage::Replaying;
         if self.has_clocks() && clocks.is_none() {
             return Step::Fails(Kept::NoTimestamps);
@@ -305,7 +306,7 @@ impl Run {
         self.check(room, resumption)
     }
 
-    /// Looks at the connection again, now that the new server has accepted, and asks for what is to be sent.
+    /// Reads the connection's state again, now that the new server has accepted, and asks for the bytes to send.
     fn stand_again<R: Resumption>(
         &mut self,
         table: &mut Table<'_>,
@@ -322,7 +323,7 @@ impl Run {
         Ok(())
     }
 
-    /// The new server answers what it was sent.
+    /// Handles the new server's answer to the bytes that it was sent.
     fn take_answer<R: Resumption>(
         &mut self,
         now: Instant,
@@ -362,7 +363,7 @@ impl Run {
         self.pending |= SEND_ACK;
         let known = self.answered.checked_sub(place);
         let Some(new) = known.and_then(|known| incoming.data.get(known..)) else {
-            // Something before it is missing, or nothing of it is new.
+            // Data before it is missing, or none of it is new.
             return Step::Goes;
         };
         let free = room.answer.get_mut(self.answered..).unwrap_or_default();
@@ -384,7 +385,7 @@ impl Run {
             }
             Checked::Accept { dropped } if dropped <= self.answered => {
                 self.dropped = dropped;
-                // What the new server has not got it cannot have answered.
+                // The new server cannot have answered what it has not received.
                 if self.acknowledged == self.request { Step::Commit } else { Step::Goes }
             }
             Checked::Accept { .. } | Checked::Refuse => Step::Fails(Kept::WrongAnswer),
@@ -403,7 +404,7 @@ impl Run {
         Offer { mss, scale, sack, timestamps: self.has_clocks(), signed: false }
     }
 
-    /// How the numbers of the new server become those that the client knows.
+    /// The offsets that turn the new server's numbers into those that the client knows.
     pub(super) fn offsets(&self) -> Offsets {
         let next = self.first_byte().wrapping_add(self.request as u32);
         let clock = self.standing.resume.server_clock.wrapping_sub(self.peer.first_clock);
@@ -416,14 +417,14 @@ impl Run {
         }
     }
 
-    /// It stands on the new server now.
+    /// Ends with the connection on the new server.
     pub(super) fn commit(&mut self) {
         self.stage = Stage::Ending;
         self.flushed = self.dropped;
         self.pending = SEND_FAREWELL | SEND_ACK;
     }
 
-    /// It stays on the old server.
+    /// Ends with the connection on the old server.
     pub(super) fn fail(&mut self) {
         self.pending = if self.stage == Stage::Replaying { SEND_ABORT } else { 0 };
         self.stage = Stage::Ending;
@@ -440,8 +441,8 @@ impl Run {
         }
     }
 
-    /// Repeats what was not answered in time, and gives up what takes too long. If nothing is replayed, no time passes between the
-    /// answer to the SYN and the end.
+    /// Repeats what was not answered in time, and gives up what takes too long. If nothing is replayed, no time passes
+    /// between the answer to the SYN and the end.
     #[inline(always)]
     pub(super) fn tick(&mut self, now: Instant, replays: bool) -> Step {
         let late = match self.stage {

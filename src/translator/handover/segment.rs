@@ -27,7 +27,7 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Writes the packet, with valid checksums. Its length; `None` if the buffer is too small.
+    /// Writes the packet, with valid checksums. Returns its length; `None` if the buffer is too small.
     pub(super) fn write(&self, buffer: &mut [u8]) -> Option<usize> {
         let mut options = [options::NOP; SYN_OPTIONS];
         let mut length = 0;
@@ -89,7 +89,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// Reads a packet. `None` if it is anything but a whole TCP segment, or its checksum is wrong.
+    /// Reads a packet. `None` if it is anything but a whole TCP segment. The checksum is not checked: see [`Self::is_intact`].
     pub(super) fn read(packet: &'a [u8]) -> Option<Self> {
         let header = packet.first_chunk::<{ ipv4::HEADER }>()?;
         let view = Header(header);
@@ -124,13 +124,13 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Copies all bytes. `None` if there are more or fewer than there is room for.
+/// Copies all bytes. `None` if the lengths differ.
 pub(super) fn copy(to: &mut [u8], from: &[u8]) -> Option<()> {
     let fits = to.len() == from.len();
     fits.then(|| to.copy_from_slice(from))
 }
 
-/// Completes the checksum of a packet that is a whole TCP segment, which no hardware will do any more.
+/// Completes the checksum of a packet that is a whole TCP segment: no hardware will complete it any more.
 pub(super) fn finish_checksum(packet: &mut [u8]) {
     let Some(header) = packet.first_chunk::<{ ipv4::HEADER }>().map(Header) else {
         return;

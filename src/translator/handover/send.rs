@@ -1,4 +1,4 @@
-//! What a hand-over sends: to the new server and the old one, and to the client what the new server has sent for it.
+//! The packets that a hand-over sends: to the new server, to the old server, and the new server's answer to the client.
 
 use crate::time::Instant;
 use crate::translator::handover::run::{Room, Run, SEND_ABORT, SEND_ACK, SEND_FAREWELL, SEND_SYN, Stage};
@@ -6,7 +6,7 @@ use crate::translator::handover::segment::{Outgoing, PSH};
 use crate::translator::handover::splice::farewell;
 use crate::wire::tcp::{ACK, RST, SYN};
 
-/// The new server is never offered less, or it would send byte by byte.
+/// The new server is never offered a smaller window, or it would send byte by byte.
 const LEAST_WINDOW: usize = 1_460;
 /// How many bytes are sent before any are acknowledged (RFC 6928).
 const INITIAL_WINDOW: u32 = 14_600;
@@ -21,22 +21,22 @@ impl Run {
         self.request.min(self.acknowledged + window).saturating_sub(self.sent)
     }
 
-    /// How many bytes the new server may send before it has taken over: no more than the client, whose window holds then,
-    /// unless that is shut just now.
+    /// How many bytes the new server may send before it has taken over: at most the client's window, which applies
+    /// afterwards, unless that is closed at the moment.
     fn offered(&self, room: usize) -> usize {
         let client = (self.standing.resume.client_window_bytes() as usize).max(LEAST_WINDOW);
         if room == 0 { client } else { room.min(client) }
     }
 
-    /// The window that the new server is offered: what there is room for, and after that the client's own.
+    /// The window that the new server is offered: the room in the buffer, and after the move the client's own window.
     fn window(&self, room: &Room<'_>) -> u16 {
         if self.stage == Stage::Ending {
             return self.standing.resume.client_window;
         }
-        // In units of what was offered to the new server, if that scales too.
+        // In units of the scale that the new server was offered, if it scales too.
         let scale = self.peer.offer.scale.and(self.offer().scale).unwrap_or(0);
         let free = self.offered(room.answer.len()).saturating_sub(self.answered);
-        // With a large scale, one unit is more than there is room for: what does not fit will be sent again.
+        // With a large scale, one unit is more than there is room for: bytes that do not fit will be retransmitted.
         (free >> scale).clamp(1, usize::from(u16::MAX)) as u16
     }
 
@@ -100,7 +100,7 @@ impl Run {
             return Some(Outgoing { flags: ACK | PSH, data, ..outgoing });
         }
         if self.take_pending(SEND_ACK) {
-            // Once it is moved: all that was not for the client is acknowledged, and the client's window holds.
+            // After the move, all bytes that were not for the client are acknowledged, and the client's window applies.
             let told = if self.stage == Stage::Ending { self.dropped } else { self.told };
             return Some(Outgoing { acknowledgment: self.first_answer().wrapping_add(told as u32), ..outgoing });
         }

@@ -13,27 +13,27 @@ use crate::translator::handover::resumption::Kept;
 use crate::translator::state::Table;
 use crate::wire::ipv4::TCP;
 
-/// A connection that can be handed over, as it stands now. Sequence numbers are those that the client knows.
+/// The current state of a connection that can be handed over. Sequence numbers are those that the client knows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
-    /// Where it is.
+    /// Its slot.
     pub(super) slot: u32,
     pub(super) entry: Entry,
     pub(super) resume: ResumeSlot,
-    /// The client's next byte.
+    /// The sequence number of the client's next byte.
     pub(super) client_next: u32,
-    /// The byte of the server that the client waits for.
+    /// The sequence number of the byte that the client expects from the server.
     pub(super) position: u32,
     /// Whether each side has acknowledged all that the other has sent.
     pub(super) all_acknowledged: bool,
     /// Whether the server has acknowledged all that the client has sent.
     pub(super) client_acknowledged: bool,
-    /// Seconds of silence, times 16: ticks.
+    /// How long nothing has arrived, in ticks.
     pub(super) silence: u32,
 }
 
 impl Standing {
-    /// The server that it stands on.
+    /// Its current server.
     pub(super) const fn server(&self) -> Endpoint {
         self.entry.server_endpoint()
     }
@@ -73,18 +73,18 @@ impl Table<'_> {
         })
     }
 
-    /// Whether a connection that a re-divert wants handed over is to go elsewhere by now.
+    /// Whether a connection that a re-divert wants handed over must go to a server other than `to` by now.
     pub(super) fn leads_elsewhere(&mut self, found: Option<&Standing>, to: Endpoint) -> bool {
         let wanted = found.filter(|standing| standing.resume.has(WANTED));
         wanted.is_some_and(|standing| self.server_for(&standing.entry).is_some_and(|server| server != to))
     }
 
-    /// Reserves an endpoint for a second leg of this connection, towards the server `to`: a slot that is found from there
-    /// only, as of a connection that has ended.
+    /// Reserves an alternative endpoint for a second leg of this connection, towards the server `to`. The leg takes a
+    /// slot that only the reply index finds, like that of a quarantined connection.
     pub(super) fn reserve_leg(&mut self, of: &Entry, to: Endpoint) -> Result<Endpoint, Kept> {
         let here = of.alternative_endpoint();
         self.state.serial = self.state.serial.wrapping_add(1);
-        // The server may still get segments of an earlier leg from the endpoint that it had.
+        // The server may still get segments of an earlier leg from this endpoint.
         let fresh = !self.state.recent.may_hold(here, to.address) && self.is_free(of, to, here);
         let alternative = if fresh { Some(here) } else { self.choose_alternative(of, to) };
         let alternative = alternative.ok_or(Kept::NoPort)?;
@@ -107,13 +107,13 @@ impl Table<'_> {
         Ok(alternative)
     }
 
-    /// Gives a reserved endpoint back.
+    /// Releases a reserved endpoint.
     pub(super) fn release_leg(&mut self, alternative: Endpoint, to: Endpoint) {
         self.state.recent.add(alternative, to.address);
         self.reclaim(Key::new(TCP, alternative, to));
     }
 
-    /// Lets no segment of the connection through, or lets them through again.
+    /// Lets no segment of the connection pass, or lets them pass again.
     pub(super) fn freeze(&mut self, slot: u32, frozen: bool) {
         if let Some(resume) = self.resume_mut(slot) {
             resume.flags = resume.flags & !FROZEN | if frozen { FROZEN } else { 0 };
@@ -124,7 +124,7 @@ impl Table<'_> {
         }
     }
 
-    /// Puts a connection on the leg that was reserved for it.
+    /// Moves a connection to the leg that was reserved for it.
     ///
     /// # Errors
     /// [`Kept::NoPort`] if the endpoint is not free any more: nothing has changed.
@@ -151,7 +151,7 @@ impl Table<'_> {
         if !self.enter(slot, IndexKey::Reply) {
             self.set_leg(slot, old.alternative_endpoint(), from);
             if !self.enter(slot, IndexKey::Reply) {
-                // Its place was taken between the two: there is no way back to its server.
+                // Its place in the index was taken in between: it cannot return to its server.
                 self.close_stranded(slot, true);
                 return Err(Kept::NoConnection);
             }
@@ -186,7 +186,7 @@ impl Table<'_> {
     }
 }
 
-/// The numbers of a RST that the server of a connection accepts: its own next expectation, in its own numbers.
+/// The numbers of a RST that a connection's server accepts: those that it expects next, as it numbers them itself.
 pub(super) fn farewell(standing: &Standing) -> (u32, u32) {
     standing.resume.for_receiver(Direction::ToServer, (standing.client_next, standing.position))
 }

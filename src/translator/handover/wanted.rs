@@ -1,5 +1,6 @@
-//! The connections that a re-divert wants handed over ([`Redivert::HandOver`](crate::Redivert::HandOver)): a sweep finds
-//! them, begins as many as there is room for, comes back for those that were not ready, and at last gives up.
+//! The connections that a re-divert wants handed over ([`Redivert::HandOver`](crate::Redivert::HandOver)): a sweep
+//! finds them, begins as many hand-overs as there is room for, tries those again that were not ready, and finally gives
+//! up.
 
 use core::time::Duration;
 
@@ -16,21 +17,21 @@ use crate::translator::state::Table;
 
 /// How many slots one poll examines.
 const SLOTS: usize = 64;
-/// How long to wait before those are tried again that were not ready, in microseconds.
+/// How long to wait before connections that were not ready are tried again, in microseconds.
 const AGAIN: u64 = 250_000;
 /// How long connections are tried, unless the caller says otherwise.
 const PATIENCE: u64 = 60_000_000;
 
-/// A sweep over the slots: pass after pass, as long as connections are left that may be handed over yet.
+/// A sweep over the slots: passes repeat as long as there are connections that may still be handed over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep {
     /// The next slot of this pass; [`DONE`] between passes.
     cursor: u32,
     /// When the next pass begins, if there is one.
     next: Option<Instant>,
-    /// Whether this pass has left some that may be handed over yet.
+    /// Whether this pass has found connections that may still be handed over.
     left: bool,
-    /// Whether this pass gives up those that were wanted long before.
+    /// Whether this pass gives up connections that have been wanted for long.
     settles: bool,
     /// When a pass that gives up is due.
     deadline: Instant,
@@ -41,7 +42,7 @@ impl Sweep {
     pub(super) const NONE: Self =
         Self { cursor: DONE, next: None, left: false, settles: false, deadline: Instant::ZERO, patience: PATIENCE };
 
-    /// Starts a pass over all slots. Connections that an earlier re-divert wanted do not wait longer for it.
+    /// Starts a pass over all slots. It does not prolong the wait of connections that an earlier re-divert wanted.
     fn start(&mut self, now: Instant) {
         if self.cursor == DONE && self.next.is_none() {
             self.deadline = now.plus_micros(self.patience);
@@ -62,7 +63,7 @@ impl Sweep {
         if self.cursor == DONE { self.next } else { Some(now) }
     }
 
-    /// The next slot to examine, of so many. `None` if there is none now.
+    /// The next slot to examine, below `slots`. `None` if there is none now.
     fn next(&mut self, now: Instant, slots: u32) -> Option<u32> {
         if self.cursor == DONE {
             if self.next.is_none_or(|next| now < next) {
@@ -79,16 +80,17 @@ impl Sweep {
         Some(self.cursor - 1)
     }
 
-    /// The connection that was examined may be handed over later.
+    /// Records that the examined connection may be handed over later.
     const fn leave(&mut self) {
         self.left = true;
     }
 }
 
 impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
-    /// How long connections that a re-divert wants handed over ([`Redivert::HandOver`](crate::Redivert::HandOver)) are
-    /// tried before they are left to their old server, or reset: about twice that at most, and longer where many wait for a
-    /// server that says nothing. Without this, 60 s. Zero tries each once, and again.
+    /// How long to try to hand over connections that a re-divert wants handed over
+    /// ([`Redivert::HandOver`](crate::Redivert::HandOver)), before they are left to their old server or reset: at most
+    /// about twice that, and longer where many wait for a server that does not answer. The default is 60 s. With zero
+    /// each is tried twice.
     #[must_use]
     pub const fn patience(mut self, patience: Duration) -> Self {
         self.sweep.patience =
@@ -137,7 +139,7 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
 }
 
 impl Kept {
-    /// Whether the reason may pass, so that a connection which a re-divert wants handed over is tried again.
+    /// Whether the reason may be temporary, so that a connection that a re-divert wants handed over is tried again.
     const fn may_pass(self) -> bool {
         match self {
             Self::NotEstablished
@@ -171,7 +173,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Whether it was tried for long enough, given whether this pass gives up what was wanted when the one before did.
+    /// Whether it was tried for long enough. `settles` says that this pass gives up connections that were already
+    /// wanted at the previous such pass.
     const fn is_given_up(&self, settles: bool) -> bool {
         self.since & LAST_ATTEMPT != 0 || settles && self.since & LONG_WANTED != 0
     }
@@ -193,21 +196,22 @@ impl Table<'_> {
         Some(Wanted { client_side: entry.client_side(), to: self.server_for(&entry), since })
     }
 
-    /// Records that a pass which gives up has come by, while the connection could not be handed over or was just being.
+    /// Records that a pass that gives up has examined the connection while it could not be handed over, or was just
+    /// being.
     fn note_settled(&mut self, slot: u32) {
         if let Some(resume) = self.resume_mut(slot) {
             resume.flags |= if resume.has(LONG_WANTED) { LAST_ATTEMPT } else { LONG_WANTED };
         }
     }
 
-    /// Takes note of a hand-over of this connection that has failed.
+    /// Records that a hand-over of this connection has failed.
     pub(super) fn note_failed(&mut self, slot: u32, why: Kept) {
         if !why.may_pass() || self.resume(slot).is_some_and(|resume| resume.has(LAST_ATTEMPT)) {
             self.give_up_wanted(slot, false);
         }
     }
 
-    /// The connection is not to be handed over any more: it stays, or is reset, as the re-divert asked.
+    /// Gives up handing the connection over: it stays, or is reset, as the re-divert asked.
     fn give_up_wanted(&mut self, slot: u32, stays: bool) {
         let Some(resume) = self.resume_mut(slot) else {
             return;

@@ -98,22 +98,22 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Fetches what lies beside the slots that were guessed: what is measured of connections, and what a server that takes
-    /// over would need.
+    /// Prefetches what lies beside the guessed slots: the measurements of connections, and what is needed to hand them
+    /// over.
     #[cold]
     #[inline(never)]
     fn prefetch_beside(&mut self, packets: &[Ahead]) {
         let Parts { measured, resumable, .. } = self.storage.parts();
         let guessed = packets.iter().filter(|ahead| matches!(ahead.way, Way::ToServer | Way::ToClient));
         for slot in guessed.map(|ahead| ahead.at as usize) {
-            // It may reach into the line behind.
+            // It may extend into the next cache line.
             prefetch(measured, slot);
             prefetch(measured, slot + 1);
             prefetch(resumable, slot);
         }
     }
 
-    /// Fetches what the connections of packets need that have yet to follow a re-divert.
+    /// Prefetches what stale connections need to follow a re-divert.
     #[cold]
     #[inline(never)]
     fn prefetch_moves(&mut self, packets: &[Ahead; LENGTH]) {

@@ -1,5 +1,5 @@
-//! Ejecting servers that fail from the groups of rules that ask for it, by what is measured of them. A server is ejected by
-//! its weight: the choice of a server is the same as for other rules. Only measuring storages link this.
+//! Ejects failing servers from the groups of rules that ask for it, based on their measurements. A server is ejected by
+//! changing its weight, so that a server is chosen as for other rules. Only measuring storages link this.
 
 use crate::divert::Match;
 #[cfg(target_pointer_width = "64")]
@@ -10,25 +10,25 @@ use crate::track::ejection::{Ejection, GroupRule, Standing, Wait};
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::translator::state::{RuleChange, Table};
 
-/// What a connection has shown of its server.
+/// What a connection shows about its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
-    /// It has come to it.
+    /// The connection has come to the server.
     Began,
-    /// It begins to wait.
+    /// The connection begins to wait.
     Waits(Wait),
-    /// What it waited for has come.
+    /// What the connection waited for has arrived.
     Heard(Wait),
-    /// The server has failed it.
+    /// The server has failed the connection.
     Failed,
-    /// It has ended, and was not failed.
+    /// The connection has ended without a failure.
     Ended,
 }
 
-/// The greatest weight is raised to as much, at most, so that there are shares of small ones. What is being tried then
-/// still weighs many times as much.
+/// Weights are scaled up until the greatest is at most this, so that there are shares of small ones. The weight of a
+/// server that is being tried is still many times as large.
 const UNITS: u16 = 1 << 10;
-/// So many servers of the queue are looked at for each sign.
+/// How many servers of the queue are examined for each sign.
 const LOOKS: usize = 2;
 
 fn ejection(measured: &mut [MeasuredServerSlot], entry: u16) -> Option<&mut Ejection> {
@@ -40,7 +40,7 @@ fn came(measured: &[MeasuredServerSlot], leader: u16) -> u16 {
     measured.get(usize::from(leader)).map_or(0, |slot| slot.ejection.came)
 }
 
-/// Takes note of what a connection has shown of its server.
+/// Records what a connection shows about its server.
 #[inline]
 pub(super) fn note(table: &mut Table<'_>, slot: u32, sign: Sign) {
     let Some((member, client)) = table.slot(slot).map(|c| (c.member, c.client)) else {
@@ -62,7 +62,7 @@ fn note_member(table: &mut Table<'_>, slot: u32, from: (u16, u32), sign: Sign) {
             group.came = group.came.wrapping_add(1);
         }
     }
-    // What a probe has shown counts before how long it took.
+    // The result of a probe takes precedence over how long it took.
     take_sign(table, slot, from, sign, now);
     look_again(table, now);
 }
@@ -88,7 +88,7 @@ fn take_sign(table: &mut Table<'_>, slot: u32, (member, client): (u16, u32), sig
             own.probe(slot, now);
             return reweigh(table, member, now);
         }
-        // What happens on connections from before says nothing about new ones.
+        // Connections from before the ejection say nothing about new ones.
         _ if own.is_out() => return,
         Sign::Began | Sign::Ended => return,
         Sign::Heard(what) => {
@@ -108,7 +108,7 @@ fn take_sign(table: &mut Table<'_>, slot: u32, (member, client): (u16, u32), sig
             if !own.is_suspect() {
                 return;
             }
-            // Nothing more may come to it, so time alone has to tell.
+            // The server may get nothing more, so it must also be checked as time passes.
             let is_silent = is_silent(measured, now);
             enqueue(table.memory.measured_servers, member);
             if !is_silent {
@@ -127,12 +127,12 @@ fn is_silent(measured: &MeasuredServerSlot, now: u64) -> bool {
     })
 }
 
-/// How many of so many may be out: half of them, and never the last one.
+/// How many of the members may be out: half of them, and never all.
 fn most_out(members: u16) -> u16 {
     members.div_ceil(2).min(members.saturating_sub(1))
 }
 
-/// Ejects a server, unless too many of its group are out already: then all keep what they have.
+/// Ejects a server, unless too many of its group are out already: then the group stays as it is.
 fn eject(table: &mut Table<'_>, member: u16, now: u64) {
     let measured = &mut *table.memory.measured_servers;
     let Some(leader) = ejection(measured, member).filter(|own| own.configured != 0).map(|own| own.leader) else {
@@ -169,7 +169,7 @@ fn judge_probe(table: &mut Table<'_>, member: u16, well: Option<bool>, now: u64)
     reweigh(table, member, now);
 }
 
-/// Gives a server the weight that it has by now.
+/// Gives a server its current weight.
 fn reweigh(table: &mut Table<'_>, member: u16, now: u64) {
     let Some((weight, leader)) = ejection(table.memory.measured_servers, member).map(|e| (e.weight(now), e.leader))
     else {
@@ -184,8 +184,8 @@ fn reweigh(table: &mut Table<'_>, member: u16, now: u64) {
     slot.set_weight(weight);
 }
 
-/// Looks at some of the servers that are out, return or are suspected: whether a rest is over, a probe has taken too long, a
-/// share has grown, or nothing has been heard for too long.
+/// Examines some of the servers that are out, returning or suspected: whether a rest is over, a probe has taken too
+/// long, a share has grown, or nothing has been heard for too long.
 fn look_again(table: &mut Table<'_>, now: u64) {
     for _ in 0..LOOKS {
         let Some(member) = dequeue(table.memory.measured_servers) else {
@@ -206,7 +206,7 @@ fn look_again(table: &mut Table<'_>, now: u64) {
             let measured = table.memory.measured_servers.get(usize::from(member));
             let is_too_long = |waited| measured.is_some_and(|server| server.is_too_long(Wait::Request, waited));
             match waited.map(is_too_long) {
-                // Its client waits for nothing, so it does not show how the server does.
+                // The client is waiting for nothing, so the probe shows nothing about the server.
                 None => judge_probe(table, member, None, now),
                 Some(true) => judge_probe(table, member, Some(false), now),
                 Some(false) => {}
@@ -231,7 +231,7 @@ fn look_again(table: &mut Table<'_>, now: u64) {
     }
 }
 
-/// The queue's ends stand in the first slot.
+/// The first slot holds both ends of the queue.
 fn enqueue(measured: &mut [MeasuredServerSlot], member: u16) {
     let Some([_, tail]) = ejection(measured, 0).map(|first| first.ends) else {
         return;
@@ -259,7 +259,7 @@ fn dequeue(measured: &mut [MeasuredServerSlot]) -> Option<u16> {
     Some(member)
 }
 
-/// What is done before and after rules or servers change. Says of a rule whether it ejects.
+/// Called before and after a change of rules or servers. Returns whether the rule in question ejects.
 pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
     match change {
         RuleChange::Before(matches) => {
@@ -298,7 +298,7 @@ pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
         }
         RuleChange::AfterAll => {
             for entry in 0..table.state.unused.up_to() {
-                // Those of groups that are set up already are on.
+                // Members of groups that are set up already are on.
                 let own = ejection(table.memory.measured_servers, entry).filter(|own| !own.on);
                 let rule = own.map(|own| core::mem::replace(&mut own.rule, GroupRule::None));
                 if let Some(GroupRule::Some(matches)) = rule {
@@ -320,7 +320,7 @@ fn rule_of(table: &mut Table<'_>, matches: &Match) -> Option<DivertSlot> {
     table.rules().get(place).copied()
 }
 
-/// Gives a server the weight that its rule gives it. It is no member of a group that ejects until its rule says so again.
+/// Gives a server the weight that its rule says. It is not in an ejecting group until its rule is arranged again.
 fn restore(table: &mut Table<'_>, entry: u16) {
     if let Some(own) = ejection(table.memory.measured_servers, entry).filter(|own| own.on)
         && let Some(slot) = table.memory.servers.get_mut(usize::from(entry))
@@ -330,7 +330,7 @@ fn restore(table: &mut Table<'_>, entry: u16) {
     }
 }
 
-/// The index of large groups knows the weights of clusters.
+/// Updates the weights of clusters in the index of large groups.
 fn enter_weights(table: &mut Table<'_>, first: u16) {
     #[cfg(target_pointer_width = "64")]
     if groups::find(table.memory.group_index, first).is_some() {
@@ -340,8 +340,8 @@ fn enter_weights(table: &mut Table<'_>, first: u16) {
     let _ = (table, first);
 }
 
-/// Has a rule eject from now on, or with other servers or weights than before. Those that stay in the group stand as they
-/// did.
+/// Makes a rule eject from now on, or updates its group after a change of servers or weights. Servers that stay in the
+/// group keep their standing.
 fn arrange(table: &mut Table<'_>, matches: &Match) {
     let Some(rule) = rule_of(table, matches) else {
         return;
@@ -368,7 +368,7 @@ fn arrange(table: &mut Table<'_>, matches: &Match) {
         }
         entry = slot.next;
     }
-    // Where those that carried on have left the group, it needs some that were out.
+    // If the servers that were in use have left the group, it needs some that were out.
     for entry in servers_of(table.memory.servers, first) {
         if out > most_out(members)
             && let Some(own) = ejection(table.memory.measured_servers, entry)

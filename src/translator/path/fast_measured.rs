@@ -1,7 +1,7 @@
 //! The fast path of a plain packet whose connection is measured, for large processors.
 //!
-//! A fast path: it must give the same result as `Table::translate`, or leave the packet to it. What it takes note of is
-//! what the long way does ([`measuring`](super::measuring)).
+//! A fast path: it must give the same result as `Table::translate`, or leave the packet to it. It records the same as
+//! the slow path ([`measuring`](super::measuring)).
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -25,7 +25,7 @@ impl<S: Storage> Translator<S> {
     #[cold]
     #[inline(never)]
     pub(super) fn look_again(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
-        // Storage that measures no servers takes the long way, and is not kept from it.
+        // Storage that measures no servers cannot use this path, and goes straight to the second look.
         if S::MEASURES_SERVERS && self.state.for_measured.is_some() && !self.storage.parts().measured_servers.is_empty()
         {
             return match direction {
@@ -48,7 +48,7 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Passes on what the packet has shown of a server that may be ejected.
+    /// Passes on the signs that the packet shows of a server that may be ejected.
     #[cold]
     #[inline(never)]
     fn tell(&mut self, slot: u32, signs: [Option<Sign>; 2], verdict: Verdict) -> Verdict {
@@ -61,7 +61,7 @@ fn note_all(table: &mut Table<'_>, slot: u32, signs: [Option<Sign>; 2], verdict:
     verdict
 }
 
-/// The same for a packet whose connection the second look has found.
+/// Translates and measures a plain packet whose connection the second look has found.
 pub(super) fn carry_measured(
     table: &mut Table<'_>,
     direction: Direction,
@@ -74,9 +74,9 @@ pub(super) fn carry_measured(
     Some(note_all(table, slot, [one, other], verdict))
 }
 
-/// Translates a plain packet that belongs to the connection in this slot, and measures it. `None`, with nothing changed, if
-/// it does not belong there, or needs more than that. Returns what it has shown of a server that may be ejected, as a
-/// segment and as a packet.
+/// Translates a plain packet that belongs to the connection in this slot, and measures it. `None`, with nothing
+/// changed, if it does not belong there, or needs more than that. Also returns the signs that it shows of a server that
+/// may be ejected: as a segment, and as a packet.
 #[inline(always)]
 fn carry(
     state: &mut State,
@@ -106,7 +106,8 @@ fn carry(
     let bytes = Header(header).total_length();
     let now = state.now;
     let (by_segment, by_packet) = if plain.protocol == TCP {
-        // What is known of a plain segment, as constants: the compiler leaves out most of what others need.
+        // What is known of a plain segment is constant here, so that the compiler omits most of what other segments
+        // need.
         let mut pair = Pair { connection, server: Some(server), phase: Phase::Established, now };
         let read = Segment::with(payload.first_chunk::<{ tcp::HEADER }>()?, plain.data());
         let segment = Segment { flags: ACK, ..read };

@@ -1,6 +1,7 @@
-//! The fast path of a plain segment whose connection another server could take over, and none has yet, for large processors.
+//! The fast path of a plain segment of a resumable connection that no other server has taken over yet, for large
+//! processors.
 //!
-//! A fast path: it must give the same result as the way of [`resumable`](super::resumable), or leave the packet to it.
+//! A fast path: it must give the same result as [`resumable`](super::resumable), or leave the packet to it.
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -14,7 +15,7 @@ use crate::wire::ipv4::{HEADER, Header};
 use crate::wire::tcp::{self, Segment};
 
 impl<S: Storage> Translator<S> {
-    /// A packet that changes the connection in this slot, which it belongs to.
+    /// Handles a packet that belongs to the connection in this slot and changes it.
     #[cold]
     #[inline(never)]
     pub(super) fn carry_found(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
@@ -37,8 +38,8 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Translates a plain segment of such a connection. `None`, with nothing changed, if it needs more than that. Where
-    /// connections are measured no packet takes this way.
+    /// Translates a plain segment of a resumable connection. `None`, with nothing changed, if it needs more than that.
+    /// If connections are measured, no packet takes this path.
     #[inline(always)]
     fn carry_resumable(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Option<Verdict> {
         let Parts { connections, resumable, .. } = self.storage.parts();
@@ -53,7 +54,7 @@ impl<S: Storage> Translator<S> {
         let bytes = packet.get_mut(HEADER..end)?;
         let segment = Segment::with(bytes.first_chunk::<{ tcp::HEADER }>()?, plain.data());
         if resume.note_common(direction, &segment, bytes).is_none() {
-            // Nothing of it changes, since no other server has taken over.
+            // The segment does not change, since no other server has taken over.
             let sent = connection.sequences.end(Direction::ToClient);
             let _ = resume.carry(direction, &segment, Attempt::None, sent, bytes);
         }

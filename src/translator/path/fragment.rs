@@ -1,4 +1,4 @@
-//! Fragments: the first is translated by the table, the later ones by what became of the first.
+//! Fragments: the first is translated by the table, later ones follow what was done with the first.
 
 use crate::connection::Direction;
 #[cfg(target_pointer_width = "64")]
@@ -87,7 +87,8 @@ impl Table<'_> {
         Clock { now: self.state.tick, timeout: self.state.timers.fragment }
     }
 
-    /// The entries that one of a fragment's datagram may be among. A small processor has few, and looks at all of them.
+    /// The entries among which that of a fragment's datagram may be. A small processor has few, and searches all of
+    /// them.
     fn entries(&mut self, fragment: &Fragment) -> &mut [FragmentSlot] {
         #[cfg(target_pointer_width = "64")]
         {

@@ -1,5 +1,5 @@
-//! Measuring connections and their servers. Only a storage that has room for measurements sets the pointer through which
-//! it is reached, so that no other program links it.
+//! Measuring connections and their servers. Reached through a pointer that only storage with room for measurements
+//! sets, so that no other program links it.
 
 use crate::connection::Direction;
 use crate::event::Closed;
@@ -16,7 +16,7 @@ use crate::wire::icmp;
 use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::tcp::Segment;
 
-/// What is done with what is seen.
+/// The functions that measure.
 pub(in crate::translator) static FOR_MEASURED: ForMeasured = ForMeasured {
     start,
     packet,
@@ -104,7 +104,8 @@ fn icmp_error(table: &mut Table<'_>, slot: u32, direction: Direction, error: &Pa
 /// The code of an error that says nothing about the server (RFC 1191).
 const FRAGMENTATION_NEEDED: u8 = 4;
 
-/// What it waits for does not come from its new server. A SYN that was not answered comes again.
+/// A connection was moved: what it waits for does not come from its new server, except that an unanswered SYN is
+/// repeated.
 fn moved(table: &mut Table<'_>, slot: u32) {
     if let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) {
         server.withdraw(connection, now);
@@ -133,8 +134,8 @@ fn close(table: &mut Table<'_>, slot: u32, why: Closed) {
     note(table, slot, sign);
 }
 
-/// Whether the end of a connection is its server's fault. What a host that sees none of its packets could cause is not, and
-/// what a client does of itself is not, but that it gives up after it has waited for too long.
+/// Whether the end of a connection is its server's fault. An end that a host which sees none of its packets could cause
+/// is not, and neither is one that the client causes by itself, unless it gives up after waiting too long.
 fn is_failure(server: &MeasuredServerSlot, connection: &MeasureSlot, phase: Phase, why: Closed, now: Instant) -> bool {
     let flags = connection.flags();
     match why {
@@ -156,7 +157,7 @@ fn close_dead(table: &mut Table<'_>, slot: u32) {
     }
 }
 
-/// The count of ends that an end in this phase belongs to.
+/// The counter for an end with this reason in this phase.
 fn how(why: Closed, phase: Phase, flags: Flags) -> fn(&mut Ends) -> &mut u32 {
     match why {
         Closed::Finished => |ends| &mut ends.finished,

@@ -1,4 +1,4 @@
-//! What a packet shows of a connection and its server, the same for each path that it may take.
+//! What a packet shows about a connection and its server, the same for each path that the packet may take.
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -29,7 +29,7 @@ impl<'a> Pair<'a> {
         let ConnectionSlot(entry) = table.memory.connections.get(slot as usize)?;
         let (member, phase) = (entry.member, entry.phase);
         if connection.entry() != member {
-            // It has been moved: what it waits for does not come from the server before.
+            // It has been moved: what it waits for does not come from its previous server.
             if let Some(before) = table.memory.measured_servers.get_mut(usize::from(connection.entry())) {
                 before.withdraw(connection, now);
             }
@@ -46,7 +46,7 @@ impl<'a> Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Takes note of a packet of so many bytes that was translated, and returns what it shows of the server.
+    /// Records a packet of `bytes` bytes that was translated, and returns what it shows about the server.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn packet(&mut self, direction: Direction, bytes: usize, is_datagram: bool) -> Option<Sign> {
         let Self { connection, server, phase, now } = self;
@@ -58,7 +58,7 @@ impl Pair<'_> {
         let server = server.as_mut()?;
         server.count(direction as usize, bytes);
         if connection.flags().has(Flags::ENDED) && !phase.is_over() {
-            // Its client's SYN came before what ended it, and the server has answered now.
+            // The client's SYN came before the packet that ended the connection, and now the server has answered it.
             server.open(connection, false, now);
         }
         let flags = connection.flags();
@@ -86,8 +86,8 @@ impl Pair<'_> {
         sign
     }
 
-    /// Takes note of a TCP segment, which the connection has not followed yet: `before` is what was known. Returns what it
-    /// shows of the server.
+    /// Records a TCP segment before the connection is updated with it: `before` has the sequence numbers known so far.
+    /// Returns what the segment shows about the server.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences) -> Option<Sign> {
         let Self { connection, server, phase, now } = self;
@@ -127,7 +127,7 @@ impl Pair<'_> {
             }
             Direction::ToClient if !is_handshake && segment.has(FIN) => {
                 server.give_up(connection, now);
-                // Only if the client has not closed it: then it waits for nothing more.
+                // A failure only if the client has not closed the connection: after that it waits for nothing more.
                 let is_open = matches!(phase, Phase::Established | Phase::EstablishedResumable);
                 (waits && is_open).then_some(Sign::Failed)
             }

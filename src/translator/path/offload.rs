@@ -1,7 +1,7 @@
 //! Packets whose processing is partly left to hardware, described by metadata from the driver.
 //!
-//! Such a packet is translated like any other, and two of its fields are written again afterwards. So no other packet
-//! pays for it on any path, and a program that does not call it does not link it.
+//! Such a packet is translated like any other, and two of its fields are rewritten afterwards. So other packets pay
+//! nothing for it on any path, and a program that does not call it does not link it.
 
 use crate::packet_meta::{ChecksumState, PacketMeta};
 use crate::table::storage::Storage;

@@ -119,7 +119,7 @@ impl State {
         self.likely_direction_elsewhere(destination)
     }
 
-    /// The same for a packet whose destination is not an alternative address.
+    /// Like [`likely_direction`](Self::likely_direction), for a destination that is not an alternative address.
     #[inline(always)]
     pub(super) fn likely_direction_elsewhere(&self, destination: u32) -> Option<Direction> {
         if self.filter.may_hold_at_first(destination) {
@@ -145,7 +145,7 @@ impl State {
         self.carry_in(phase, connection, direction, plain, packet)
     }
 
-    /// The same for a connection in this phase, in which a plain packet does not change it.
+    /// Like [`carry_plain`](Self::carry_plain), for a connection in this phase, in which a plain packet does not change it.
     #[inline(always)]
     pub(super) fn carry_in(
         &mut self,

@@ -1,8 +1,7 @@
-//! Segments of connections whose rule asks that another server can take them over ([`Divert::resumable`]), before and
-//! after one has.
+//! Segments of resumable connections ([`Divert::resumable`]), before and after another server has taken them over.
 //!
-//! They take this way instead of that of `slow.rs`. Only a storage that has room for what is remembered of them sets the
-//! pointer through which it is reached, so that no other program links it.
+//! They take this path instead of that in `slow.rs`. It is reached through a pointer that only storage with room for
+//! the state of such connections sets, so that no other program links it.
 //!
 //! [`Divert::resumable`]: crate::Divert::resumable
 
@@ -23,7 +22,7 @@ use crate::wire::tcp::{ACK, SYN, Segment};
 /// A hand-over stops a connection for at most this many ticks: 4 s.
 const LONGEST_FREEZE: u32 = 61;
 
-/// What is done for such connections.
+/// The functions for resumable connections.
 pub(in crate::translator) static FOR_RESUMABLE: ForResumable = ForResumable {
     carry,
     requote: |table, slot, direction, message| {
@@ -45,7 +44,7 @@ pub(in crate::translator) static FOR_RESUMABLE: ForResumable = ForResumable {
     },
 };
 
-/// Translates a segment of such a connection.
+/// Translates a segment of a resumable connection.
 fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
     let (Some(raw), Some(resume), Some(connection)) =
         (Segment::of(parts.payload), table.resume(slot), table.slot(slot))
@@ -79,7 +78,7 @@ fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Par
 }
 
 impl Table<'_> {
-    /// What is remembered of a resumable connection.
+    /// The hand-over state of a resumable connection.
     pub(in crate::translator) fn resume(&self, slot: u32) -> Option<&ResumeSlot> {
         self.memory.resumable.get(slot as usize)
     }
@@ -88,7 +87,7 @@ impl Table<'_> {
         self.memory.resumable.get_mut(slot as usize)
     }
 
-    /// Whether the connection stands still. It goes on by itself if the hand-over that stopped it does not end in time.
+    /// Whether the connection is frozen. It continues by itself if the hand-over that froze it does not end in time.
     #[cold]
     fn is_frozen(&mut self, slot: u32) -> bool {
         let is_awaited = self.resume(slot).is_some_and(|resume| resume.has(AWAITED));
@@ -101,8 +100,8 @@ impl Table<'_> {
         false
     }
 
-    /// Takes note of a segment of data or acknowledgement alone in an established connection, as nearly all are. False, with
-    /// nothing noted, if it is none of these.
+    /// Records a segment that carries only data or an acknowledgement in an established connection, as nearly all do.
+    /// False, with nothing recorded, for any other.
     #[inline(always)]
     fn note_established(&mut self, slot: u32, direction: Direction, segment: &Segment) -> bool {
         let measured = self.state.for_measured.is_some();
@@ -142,7 +141,8 @@ impl Table<'_> {
     }
 }
 
-/// Which handshake a segment belongs to, now that its connection has followed it from the phase `before`.
+/// Which handshake a segment belongs to, after the connection has been updated with it. `before` is the phase before
+/// that.
 fn attempt(segment: &Segment, before: Phase, connection: &Entry) -> Attempt {
     let opening = |phase| matches!(phase, Phase::Opening | Phase::Opened);
     match (segment.has(SYN), opening(before), opening(connection.phase)) {

@@ -49,7 +49,7 @@ impl Table<'_> {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
         if kept {
-            // Where the source is kept the way back leads to the client's own address, and a rule may match that.
+            // If the source is kept, replies go to the client's own address, which a rule may match.
             if let Some(slot) = self.find_reply(&key.reversed()) {
                 return self.plain_at(Direction::ToClient, packet, slot);
             }
@@ -60,7 +60,8 @@ impl Table<'_> {
         self.first_plain(key, hash, packet)
     }
 
-    /// The same where there is an index of rules, whose filter knows better which packets are none of ours.
+    /// Like [`plain_forward`](Self::plain_forward), with an index of rules, whose filter recognises more of the packets
+    /// that are not ours.
     #[inline(never)]
     fn plain_forward_indexed(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         let mut lengths = 0;
@@ -106,8 +107,8 @@ impl Table<'_> {
         }
     }
 
-    /// The first answer to a UDP datagram, on the connection in this slot. `None`, and nothing has changed, if the packet
-    /// is none.
+    /// Handles the first answer to a UDP datagram, on the connection in this slot. `None`, with nothing changed, if the
+    /// packet is not one.
     #[inline(always)]
     fn carry_answer(&mut self, packet: &mut [u8], slot: u32) -> Option<Verdict> {
         let ConnectionSlot(connection) = self.memory.connections.get(slot as usize)?;
@@ -123,8 +124,8 @@ impl Table<'_> {
         self.state.carry_plain(connection, Direction::ToClient, &plain, packet)
     }
 
-    /// A plain packet that changes the connection in this slot, which it belongs to: as `translate`, without looking for
-    /// the connection again.
+    /// Handles a plain packet that belongs to the connection in this slot and changes it: like `translate`, without
+    /// looking for the connection again.
     #[inline(never)]
     pub(super) fn carry_found(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
         if direction == Direction::ToClient
@@ -135,7 +136,7 @@ impl Table<'_> {
         if let Some(verdict) = self.carry_segment(direction, packet, slot) {
             return verdict;
         }
-        // In a burst the slot may have been given back since it was guessed.
+        // In a burst the slot may have been freed since it was guessed.
         let listed = self.slot(slot).is_some_and(|c| c.phase.is_listed());
         let Some(key) = forward_key(packet).filter(|_| listed) else {
             return self.translate(packet, Left::NotPlain);
@@ -152,8 +153,8 @@ impl Table<'_> {
         self.state.count(verdict)
     }
 
-    /// A whole segment that changes the connection in this slot, and needs nothing but to be followed and translated.
-    /// `None`, and nothing has changed, if it needs more.
+    /// Handles a whole segment that changes the connection in this slot, and only has to be tracked and translated.
+    /// `None`, with nothing changed, if it needs more.
     #[inline(always)]
     fn carry_segment(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Option<Verdict> {
         let ConnectionSlot(connection) = self.memory.connections.get(slot as usize)?;

@@ -1,5 +1,5 @@
 //! The slow path, which can handle any packet: parse, find or open the connection, track, rewrite. The fast paths do
-//! the same with less.
+//! the same with less work.
 
 use crate::connection::Direction;
 use crate::event::Closed;
@@ -154,7 +154,7 @@ impl Table<'_> {
         Verdict::carried(direction)
     }
 
-    /// The same for a connection that is resumable.
+    /// Like [`carry`](Self::carry), for a resumable connection.
     #[cold]
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn carry_resumable(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
@@ -173,7 +173,7 @@ impl Table<'_> {
         self.revisit_alive(slot, direction, || payload, protocol)
     }
 
-    /// The same for a connection that is not dead.
+    /// Like [`revisit`](Self::revisit), for a connection that is not dead.
     #[inline(always)]
     pub(super) fn revisit_alive<'p>(
         &mut self,
@@ -221,7 +221,7 @@ impl Table<'_> {
     }
 
     /// Handles a packet to an alternative address that belongs to no connection. `None` if a rule may match the
-    /// address, or if the port is not one that connections are given: then the packet is for this machine itself.
+    /// address, or if the port is not given to connections: then the packet is for this machine itself.
     fn unclaimed(&mut self, payload: &[u8], flow: &Flow) -> Option<Verdict> {
         let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
         let ours = !echo_request && self.state.gives_away(flow.destination_endpoint());

@@ -35,12 +35,12 @@ impl Table<'_> {
         }
         #[cfg(target_pointer_width = "64")]
         return self.follow_moves(slot);
-        // Without a re-divert it is of an older epoch because it is forgotten.
+        // Without a re-divert, an older epoch means that the connection is forgotten.
         #[cfg(not(target_pointer_width = "64"))]
         self.state.follow_moves.map_or(Followed::Stayed, |follow| follow(self, slot))
     }
 
-    /// The same for one that is stale.
+    /// Like [`follow_rediverts`](Self::follow_rediverts), for a stale connection.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn follow_moves(&mut self, slot: u32) -> Followed {
         let moves = &self.state.redivert_log;
@@ -74,8 +74,8 @@ impl Table<'_> {
         self.move_to(slot, server, route)
     }
 
-    /// Whether a TCP connection survives a re-divert that is more than an exchange of the address. If it is one that can be
-    /// handed over, it waits for that from now on.
+    /// Whether a TCP connection stays open after a re-divert that does more than switch its server. If it can be handed
+    /// over, it waits for that from now on.
     #[cold]
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn stays_open(&mut self, slot: u32, treatment: Treatment) -> bool {
@@ -103,7 +103,7 @@ impl Table<'_> {
         if !listed {
             return Followed::Stranded;
         }
-        // None of the moves has an entry where every entry describes its connections.
+        // If none of the moves has an entry, every entry still describes its connections.
         if route.entry != server::NONE {
             self.recount(slot, route);
         }
@@ -151,8 +151,8 @@ impl Table<'_> {
         listed
     }
 
-    /// The same in the simple case: no connection has the new reply key. Each key is hashed once. `None`, with nothing
-    /// changed, in any other case.
+    /// Like [`relist`](Self::relist), for the simple case: no connection has the new reply key. Each key is hashed
+    /// once. `None`, with nothing changed, in any other case.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     fn relist_plainly(&mut self, slot: u32, server: Endpoint) -> Option<bool> {
@@ -189,7 +189,7 @@ impl Table<'_> {
         self.give_up(slot, Closed::Stranded);
     }
 
-    /// Counts a moved connection with its new server, if its entry describes another one.
+    /// Counts a moved connection with its new server, if its entry describes another server.
     #[cfg_attr(target_pointer_width = "64", cold)]
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
@@ -235,7 +235,7 @@ impl Table<'_> {
         }
     }
 
-    /// The same for one that no sweep comes to.
+    /// Like [`start_reset`](Self::start_reset), for a connection that no sweep reaches.
     pub(in crate::translator) fn reset_alone(&mut self, slot: u32) {
         self.start_reset(slot);
         let reset_cursor = &mut self.state.redivert_log.reset_cursor;

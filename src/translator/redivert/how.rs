@@ -21,17 +21,18 @@ pub enum Redivert {
     /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
     /// connects again at once, and gets the new one.
     Reset,
-    /// Each TCP connection of a rule that asks for it ([`Divert::resumable`](crate::Divert::resumable)) is handed over by
-    /// [`HandOvers`](crate::HandOvers), and its client notices nothing. It goes to the server that its rule chooses for its
-    /// client by then. Until it has, it stays on the old server, as do all others, until they end.
+    /// Each TCP connection of a rule that asks for it ([`Divert::resumable`](crate::Divert::resumable)) is handed over
+    /// by [`HandOvers`](crate::HandOvers), and its client notices nothing. It goes to the server that its rule chooses
+    /// for its client at that time. Until it is handed over it stays on the old server; all other connections stay there
+    /// until they end.
     HandOver,
-    /// The same, and TCP connections that cannot be handed over are ended as by [`Reset`](Self::Reset). Connections of other
-    /// protocols stay until they end.
+    /// Like [`HandOver`](Self::HandOver), but TCP connections that cannot be handed over are ended as by
+    /// [`Reset`](Self::Reset). Connections of other protocols stay until they end.
     HandOverOrReset,
 }
 
 impl Redivert {
-    /// The one that the control protocol gives this number.
+    /// The variant with this number in the control protocol.
     #[cfg(feature = "control")]
     pub(crate) const fn of_number(number: u8) -> Option<Self> {
         Some(match number {
@@ -44,7 +45,7 @@ impl Redivert {
         })
     }
 
-    /// What happens to connections; `None` if nothing does.
+    /// What is done with connections; `None` if nothing is.
     pub(super) const fn treatment(self) -> Option<Treatment> {
         match self {
             Self::Switch => Some(Treatment::Switch),
@@ -60,7 +61,7 @@ impl Redivert {
         !matches!(self, Self::Switch | Self::Reset)
     }
 
-    /// Whether it is written down for connections to follow.
+    /// Whether it is added to the redivert log, for connections to follow.
     pub(in crate::translator) const fn is_followed(self) -> bool {
         self.treatment().is_some()
     }

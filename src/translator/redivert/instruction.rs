@@ -1,7 +1,7 @@
 //! Re-diverting: the document's exchange of the current destination during a connection.
 //!
-//! The instruction changes the rules and writes itself down; it looks at no connection. How each connection follows
-//! stands in `follow.rs`.
+//! The instruction changes the rules and adds a move to the redivert log; it examines no connection. `follow.rs` has
+//! how each connection follows.
 
 use core::fmt;
 #[cfg(target_pointer_width = "64")]
@@ -31,7 +31,7 @@ use crate::wire::ipv4;
 pub struct Rediverted {
     /// The table's generation after it.
     pub generation: u32,
-    /// How many servers of rules pointed at the old server and point at the new one now.
+    /// How many servers of rules were changed from the old server to the new one.
     pub servers: usize,
     /// How many connections stood on the old server, as far as rules that name it tell; with
     /// [`Redivert::Drain`] they still do. Connections that a rule without a target of its own brought there
@@ -47,7 +47,7 @@ pub struct Rediverted {
 pub enum RedivertError {
     /// A side is [`Target::Same`], which names no server.
     NoServer {
-        /// Which: `"from"` or `"to"`.
+        /// Which side: `"from"` or `"to"`.
         name: &'static str,
     },
     /// Old and new server are the same.
@@ -75,7 +75,7 @@ pub enum RedivertError {
         /// How many entries there are in all.
         capacity: usize,
     },
-    /// As many re-diverts as there is room for are still being followed. Call
+    /// The redivert log is full: as many re-diverts as it has room for are still being followed. Call
     /// [`poll`](crate::Translator::poll) and [`poll_transmit`](crate::Translator::poll_transmit), then try again.
     Busy {
         /// How many re-diverts there is room for.
@@ -92,7 +92,7 @@ pub enum RedivertError {
 impl fmt::Display for RedivertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoServer { name } => write!(f, "{name} \"the same\": that names no server"),
+            Self::NoServer { name } => write!(f, "{name}: \"the same\" names no server"),
             Self::SameServer { target } => write!(f, "from {target} to {target}: old and new server are the same"),
             Self::MartianTarget { target } => {
                 write!(f, "target {target}: no host can have this address")
@@ -113,19 +113,19 @@ impl fmt::Display for RedivertError {
 impl core::error::Error for RedivertError {}
 
 impl<S: Storage> Translator<S> {
-    /// Moves what stands on the server `from` to the server `to`, in the middle of connections: the document's
-    /// exchange of the current destination. The rules that point at `from` point at `to` afterwards, and every
-    /// connection whose current destination is `from` is treated as [`Redivert`] says.
+    /// Moves the rules and the live connections of the server `from` to the server `to`: the document's exchange of the
+    /// current destination. The rules that point at `from` point at `to` afterwards, and every connection whose current
+    /// destination is `from` is treated as [`Redivert`] says.
     ///
-    /// An address without port stands for all of its ports, and as `to` keeps the port. The work does not depend on
-    /// the number of connections: each follows with its next packet, or when [`poll`](Self::poll) comes by. Packets
-    /// of the old server that are still on their way are dropped and counted ([`DropReason::OldServer`]). A
-    /// connection keeps its alternative port if that is free towards the new server; otherwise it gets another, and
-    /// if there is none it is closed ([`Closed::Stranded`]).
+    /// An address without port stands for all of its ports, and as `to` keeps the port. The work does not depend on the
+    /// number of connections: each follows with its next packet, or when [`poll`](Self::poll) reaches it. Packets of
+    /// the old server that are still in flight are dropped and counted ([`DropReason::OldServer`]). A connection keeps
+    /// its alternative port if that is free towards the new server; otherwise it gets another, and if there is none it
+    /// is closed ([`Closed::Stranded`]).
     ///
-    /// With [`Redivert::HandOver`], from a server's `address:port` to the address alone is to itself: rules and their counts
-    /// stay as they are, and each of its connections goes where its rule would send it now, after weights were changed
-    /// for example; those that belong there stay.
+    /// With [`Redivert::HandOver`], a re-divert from a server's `address:port` to the address alone leads to the same
+    /// server: rules and their counts stay as they are, and each of its connections goes where its rule would send it
+    /// now, for example after weights were changed. Connections that this does not move stay.
     ///
     /// [`DropReason::OldServer`]: crate::DropReason::OldServer
     /// [`Closed::Stranded`]: crate::Closed::Stranded
@@ -174,10 +174,10 @@ impl<S: Storage> Translator<S> {
         self.table().redivert(from.into(), to.into(), how)
     }
 
-    /// How many connections stand on a server just now, as far as the targets of rules tell it apart; see
-    /// [`Rediverted::connections`]. Connections that have come to their end are not counted. In a table of more than 256
-    /// connections some that are dead and not swept yet may be: call [`poll`](Self::poll) when
-    /// [`poll_at`](Self::poll_at) says so, and none is left.
+    /// How many connections are on a server now, as far as the targets of rules distinguish it; see
+    /// [`Rediverted::connections`]. Connections that have ended are not counted. In a table of more than 256
+    /// connections, dead ones that are not swept yet may be counted: to avoid that, call [`poll`](Self::poll) when
+    /// [`poll_at`](Self::poll_at) says so.
     #[must_use]
     pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
         let Some(place) = place_of(server.into()) else {
@@ -190,8 +190,8 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// How many of the connections that are counted on a server, or on any, are dead and nobody has swept them yet. Only the
-/// first [`COUNTED`] slots are looked at.
+/// How many of the connections that are counted on a server, or on any, are dead but not swept yet. Only the first
+/// [`COUNTED`] slots are examined.
 fn counted_dead(state: &State, connections: &[ConnectionSlot], servers: &[ServerSlot], on: Option<Place>) -> u32 {
     let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
     let dead = used.filter(|c| {
@@ -203,13 +203,13 @@ fn counted_dead(state: &State, connections: &[ConnectionSlot], servers: &[Server
     dead.count() as u32
 }
 
-/// How many slots are looked at for dead connections when connections are counted.
+/// How many slots are examined for dead connections when connections are counted.
 const COUNTED: usize = 256;
 
 #[cfg(feature = "control")]
 impl Table<'_> {
     /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
-    /// target of their own, which may stand anywhere. Any number if some are counted nowhere.
+    /// target of their own, which may be on any server. `u32::MAX` if some connections are not counted on any server.
     pub(crate) fn standing_on(&mut self, server: Place) -> u32 {
         if self.state.used == 0 {
             self.state.adopt = None;
@@ -241,7 +241,7 @@ impl Table<'_> {
         counted_dead(self.state, self.memory.connections, self.memory.servers, on)
     }
 
-    /// How many connections stand on a server of which this is known.
+    /// How many connections are on the server that was surveyed.
     pub(in crate::translator) fn connections_on(&self, place: Place, survey: &Survey) -> u32 {
         survey.counted.saturating_sub(self.counted_dead(Some(place)))
     }
@@ -264,7 +264,7 @@ impl Table<'_> {
                 self.drain(old, target, &survey)?;
                 if let Some(treatment) = treatment {
                     self.state.hand_overs_wanted = true;
-                    // They stay for now: a move to where they are.
+                    // The connections stay for now: the move leads to where they are.
                     let here = Place { address: old.address, port: None };
                     self.follow(MoveSlot::new(old, here, treatment, server::NONE));
                 }
@@ -281,7 +281,7 @@ impl Table<'_> {
         Ok(Rediverted { generation: self.state.generation, servers: survey.rules, connections })
     }
 
-    /// Refuses what could not be done with any table.
+    /// Refuses what no table could do, whatever its rules and connections.
     pub(in crate::translator) fn check_redivert(
         &self,
         from: Target,
@@ -344,10 +344,11 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// The same where there may be many rules: they follow later, one after the other.
+    /// Like [`drain`](Self::drain), where there may be many rules: they follow later, one after the other.
     #[cfg(target_pointer_width = "64")]
     fn drain_entries(&mut self, old: Place, target: Target, survey: &Survey) {
-        // Only then entries may have to be linked again: those of groups, and drained ones whose new entry was drained too.
+        // Whether entries may have to be linked again: those of groups, and drained ones whose new entry was drained
+        // too.
         let mut are_linked = self.state.renewal.following != ALL_FOLLOWED;
         let mut drained = false;
         for entry in survey.first..survey.end {
@@ -374,7 +375,7 @@ impl Table<'_> {
         }
     }
 
-    /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
+    /// Replaces a rule's entry, which may have connections, by one for `target`. Returns that one.
     fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
         let mut servers = self.servers();
         let Some(slot) = servers.get(entry).copied() else {
@@ -412,7 +413,7 @@ impl Table<'_> {
         new
     }
 
-    /// Points every entry at the new server, and writes the move down for the connections.
+    /// Points every entry at the new server, and adds the move to the redivert log for the connections.
     fn switch(
         &mut self,
         old: Place,
@@ -430,7 +431,7 @@ impl Table<'_> {
         let within = survey.first..survey.end;
         #[cfg(target_pointer_width = "64")]
         self.switch_shared(old, target, within.clone());
-        // Those that the index has are there already.
+        // The entries in the index have been changed already.
         let within = self.memory.servers.get_mut(usize::from(within.start)..usize::from(within.end));
         for slot in within.unwrap_or_default().iter_mut().filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
@@ -439,7 +440,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Writes a move down for connections to follow.
+    /// Adds a move to the redivert log, for connections to follow.
     fn follow(&mut self, new: MoveSlot) {
         self.state.redivert_log.push(self.memory.moves, new);
         #[cfg(not(target_pointer_width = "64"))]

@@ -1,4 +1,4 @@
-//! What stands on a server, found in one pass over the entries for servers.
+//! The rules and connections of a server, found in one pass over the entries for servers.
 
 use crate::table::server::{Kind, Place, ServerSlot};
 use crate::translator::redivert::how::Redivert;
@@ -7,14 +7,14 @@ use crate::translator::state::Table;
 /// What a re-divert from a server would find.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::translator) struct Survey {
-    /// Connections that are counted on the server, the dead that were not swept yet among them.
+    /// Connections that are counted on the server, including dead ones that are not swept yet.
     pub(in crate::translator) counted: u32,
     /// Servers of rules that lie within it.
     pub(in crate::translator) rules: usize,
-    /// Entries of those on which connections stand: to drain the server each needs another.
+    /// Entries of such servers that have connections: to drain the server, each of them needs another entry.
     pub(in crate::translator) occupied: usize,
-    /// Whether connections may stand on it whose entries name other servers too: once they are moved, those entries
-    /// no longer describe them.
+    /// Whether connections may be on it whose entries name other servers too: once they are moved, those entries no
+    /// longer describe them.
     pub(in crate::translator) overlaps: bool,
     /// The first of the entries that lie within it, and the one after the last.
     pub(in crate::translator) first: u16,
@@ -22,12 +22,12 @@ pub(in crate::translator) struct Survey {
 }
 
 impl Survey {
-    /// Of the entries in use.
+    /// Surveys the entries in use.
     #[inline(never)]
     pub(super) fn new(used: &[ServerSlot], old: Place) -> Self {
         let mut survey = Self { counted: 0, rules: 0, occupied: 0, overlaps: false, first: 0, end: 0 };
         for (entry, slot) in used.iter().enumerate() {
-            // There may be many, and most of them are elsewhere.
+            // There may be many entries, most of them with other addresses.
             if slot.address != old.address && slot.kind != Kind::Same {
                 continue;
             }
@@ -57,8 +57,8 @@ impl Table<'_> {
         Survey::new(self.used_servers(), old)
     }
 
-    /// The same for a move. Where connections are handed over to the server's own address, its port kept, no rule has to
-    /// follow.
+    /// Like [`survey`](Self::survey), for a move. If connections are handed over to the server's own address, with its
+    /// port kept, no rule has to follow.
     pub(in crate::translator) fn survey_move(&self, old: Place, new: Place, how: Redivert) -> Survey {
         let survey = self.survey(old);
         let hands_over = matches!(how, Redivert::HandOver | Redivert::HandOverOrReset);

@@ -1,23 +1,23 @@
-//! What an instruction about a rule takes of the table, and gives back.
+//! What an instruction about a rule needs of the table, and frees.
 
 use crate::table::rule::{Target, servers_of};
 use crate::table::server::ServerSlot;
 
-/// What a rule would take, and give back.
+/// What a rule would need, and free.
 pub(super) struct Cost {
-    /// Where it stands, or would stand.
+    /// The place of the rule, or where it would be inserted.
     pub(super) place: Result<usize, usize>,
     /// The first of the servers that it has now.
     pub(super) old: u16,
-    /// How many entries for servers it needs,
+    /// How many entries for servers it needs.
     pub(super) needed: usize,
-    /// how many it gives back first,
+    /// How many it frees first.
     pub(super) freed: usize,
-    /// and how many connections it leaves behind.
+    /// How many connections it leaves behind.
     pub(super) left_behind: u32,
-    /// Whether it needs none because one other rule has its server,
+    /// Whether it needs none because one other rule has its server.
     pub(super) joins: bool,
-    /// or gives one back that another rule may join.
+    /// Whether it frees one that another rule may join.
     pub(super) leaves: bool,
 }
 
@@ -27,17 +27,17 @@ impl Cost {
     }
 }
 
-/// What becomes of entries for servers that a rule lets go of.
+/// What happens to entries for servers that a rule releases.
 pub(in crate::translator) struct Leaving {
     /// How many are no longer needed.
     pub(super) freed: usize,
     /// How many connections stand on them.
     pub(super) left_behind: u32,
-    /// Whether one of those that are no longer needed is of the kind that rules share.
+    /// Whether one of those that are no longer needed is of the shared kind.
     pub(super) leaves: bool,
 }
 
-/// What becomes of the servers of a rule, the first of which is `old`, but for those that are still `named`.
+/// What happens to the servers of a rule, the first of which is `old`, except those that are still `named`.
 pub(super) fn leaving(servers: &[ServerSlot], old: u16, named: impl Fn(Target) -> bool) -> Leaving {
     let mut all = Leaving { freed: 0, left_behind: 0, leaves: false };
     let entries = servers_of(servers, old).filter_map(|e| servers.get(usize::from(e)));

@@ -8,7 +8,7 @@ use crate::translator::rules::instruction::{Diverted, Removed};
 use crate::translator::state::{RuleChange, Table};
 
 impl Table<'_> {
-    /// Refuses to eject where nothing is measured.
+    /// Refuses a rule that ejects if servers are not measured.
     pub(crate) fn check_ejecting(&self, divert: &Divert<'_>) -> Result<(), DivertError> {
         if divert.options.ejecting && (self.state.for_measured.is_none() || self.memory.measured_servers.is_empty()) {
             return Err(DivertError::NotMeasured { destination: divert.matches.destination() });
@@ -52,7 +52,7 @@ impl Table<'_> {
         done
     }
 
-    /// The weight that a rule gives to the server of an entry, if the rule ejects: what it weighs now may be less.
+    /// The weight that a rule gives to the server of an entry, if the rule ejects: its current weight may be less.
     #[cfg(feature = "control")]
     #[inline(never)]
     pub(crate) fn weight_in_rule(&self, entry: u16) -> Option<u16> {

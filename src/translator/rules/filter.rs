@@ -1,5 +1,5 @@
-//! The filter of destinations is rebuilt when something in it may be gone: a rule, a connection that no rule speaks
-//! of any more, a client that keeps its address.
+//! Rebuilds the filter of destinations when something in it may be gone: a rule, a connection whose original
+//! destination no rule names any more, a client that keeps its address.
 
 use crate::table::connection::SOURCE_KEPT;
 use crate::table::filter::Filter;
@@ -10,7 +10,7 @@ use crate::track::phase::Phase;
 use crate::translator::state::{HIDES_SERVERS, Table};
 
 impl Table<'_> {
-    /// A rule is new, or one was `removed`: the filter follows.
+    /// Updates the filter after a rule was added, or one was `removed`.
     pub(in crate::translator) fn refilter(&mut self, removed: Option<DivertSlot>) {
         let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
         let hosts = || rules.iter().filter_map(DivertSlot::host);
@@ -18,7 +18,7 @@ impl Table<'_> {
         state.forwards = hosts().any(|host| state.is_own(host));
         let hides_servers = rules.iter().any(DivertSlot::hides_servers);
         state.kept = state.kept & !HIDES_SERVERS | if hides_servers { HIDES_SERVERS } else { 0 };
-        // Those of prefixes come after all others.
+        // Rules for prefixes come after all others.
         if rules.last().is_some_and(|rule| rule.host().is_none()) {
             self.divert_everything();
             return;
@@ -36,7 +36,7 @@ impl Table<'_> {
         }
     }
 
-    /// There is a rule for a prefix.
+    /// Makes the filter match every address: there is a rule for a prefix.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(super) fn divert_everything(&mut self) {
         if self.state.rebuilding.cursor != EVERYTHING {
@@ -45,7 +45,7 @@ impl Table<'_> {
         }
     }
 
-    /// A rule is gone, and there is none for a prefix.
+    /// Rebuilds the filter after a rule was removed, if there is none for a prefix.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(super) fn rebuild_without_rule(&mut self) {
         let rebuilding = &mut self.state.rebuilding;
@@ -68,7 +68,7 @@ impl Table<'_> {
         if self.state.used == 0 { self.state.fresh } else { 0 }
     }
 
-    /// Rebuilds the filter if that is due, at most so many steps of it.
+    /// Rebuilds the filter if that is due, in at most `steps` steps.
     pub(in crate::translator) fn rebuild_filter(&mut self, steps: usize) {
         let Rebuilding { cursor, stale, since, .. } = self.state.rebuilding;
         if cursor >= EVERYTHING {
@@ -90,10 +90,11 @@ impl Table<'_> {
         }
     }
 
-    /// Adds the next of what is to be in the filter. False if that was all.
+    /// Adds the next item to the filter. False if there is none left.
     ///
-    /// Connections that begin behind the cursor's back, and rules, are added by themselves. The number of slots ever
-    /// used may grow meanwhile: then some are passed by twice. If a rule is removed, all others are added at once.
+    /// Connections that are opened behind the cursor, and new rules, are added when they come. The number of slots ever
+    /// used may grow in the meantime: then some items are visited twice. If a rule is removed, all others are added at
+    /// once.
     fn rebuild_step(&mut self, cursor: u32) -> bool {
         let Some(behind) = cursor.checked_sub(self.state.fresh) else {
             if let Some(connection) = self.memory.connections.get(cursor as usize).map(|c| &c.0)
@@ -128,7 +129,7 @@ impl Table<'_> {
         true
     }
 
-    /// Takes note of a connection that is new without a rule's help.
+    /// Records a new connection that no rule has opened.
     pub(in crate::translator) fn note_orphan(&mut self, original: u32) {
         self.state.rebuilding.orphans |= !self.names(original);
         #[cfg(target_pointer_width = "64")]
@@ -150,13 +151,13 @@ impl Table<'_> {
         rule::names(self.rules(), address)
     }
 
-    /// Whether the rules are so few that they can be looked through where they are not sorted.
+    /// Whether the rules are so few that they can be searched one by one where they are not sorted.
     #[cfg(target_pointer_width = "64")]
     pub(super) const fn has_few_rules(&self) -> bool {
         self.state.diverts <= 32
     }
 
-    /// A connection is given back. It may be the last one that its addresses are in the filter for.
+    /// Called when a slot is freed: its connection may be the last one that needs its addresses in the filter.
     #[inline(always)]
     pub(in crate::translator) fn outdate_filter(&mut self, kept: bool) {
         let rebuilding = &mut self.state.rebuilding;

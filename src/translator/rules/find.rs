@@ -17,7 +17,7 @@ use crate::wire::flow::Flow;
 use crate::wire::ipv4::{self, ICMP};
 
 impl Table<'_> {
-    /// What becomes of a packet that no connection carries over and that begins none.
+    /// The verdict for a packet that belongs to no connection and opens none.
     pub(in crate::translator) fn pass_or_drop(&mut self, flow: &Flow, reason: DropReason) -> Verdict {
         if self.hides_source(flow) { Verdict::Drop(reason) } else { Verdict::Pass }
     }
@@ -31,7 +31,7 @@ impl Table<'_> {
     }
 
     /// Whether the packet would show the address of a server whose client knows another one: it belongs to a connection
-    /// that kept its source and has ended, or comes from where a port forward that keeps the source leads to.
+    /// that kept its source and has ended, or comes from a server of a port forward that keeps the source.
     ///
     /// For packets from the address of such a server the work grows with the number of port forwards of this kind, in a
     /// small storage with the number of rules.
@@ -73,7 +73,7 @@ impl Table<'_> {
         self.state.filter.may_be_near(server)
     }
 
-    /// The rules among which those are that hide their servers.
+    /// The rules that include all those that hide their servers.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     fn rules_that_may_hide(&self) -> &[DivertSlot] {
         #[cfg(target_pointer_width = "64")]
@@ -90,7 +90,7 @@ impl Table<'_> {
         if !self.may_match(rule, flow.destination) {
             return None;
         }
-        // A packet to a port that we give away is an answer to a client, unless a rule names that very port.
+        // A packet to a port that is given to connections is an answer to a client, unless a rule names that very port.
         if !rule.has_port() && flow.protocol != ICMP && self.state.gives_away(destination) {
             return None;
         }
@@ -153,7 +153,7 @@ impl Table<'_> {
         self.member_for(rule.servers, client, original)
     }
 
-    /// The server with the lowest (connections + 1) / weight; of a large group, that of two that are drawn.
+    /// The server with the lowest (connections + 1) / weight; in a large group, the better of two that are drawn.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn least_loaded(&self, first: u16, client: u32, original: u32) -> Option<u16> {
         let slots = &*self.memory.servers;
@@ -167,7 +167,7 @@ impl Table<'_> {
         let _ = original;
         let (mut entry, mut best, mut least) = (first, server::NONE, (1, 0));
         while let Some(slot) = slots.get(usize::from(entry)) {
-            // Which of equals is taken: not the same one for every client.
+            // Among equals, not every client gets the same one.
             if is_less_loaded(slot.load(), least, client >> (entry & 31) & 1) {
                 (best, least) = (entry, slot.load());
             }
@@ -176,8 +176,8 @@ impl Table<'_> {
         (best != server::NONE).then_some(best)
     }
 
-    /// Where the connection would go if it were opened only now: so it does not count where it stands. `None` if no rule
-    /// matches.
+    /// The server that the connection would get if it were opened now. For this it is not counted on its current
+    /// server. `None` if no rule matches.
     pub(in crate::translator) fn server_for(&mut self, connection: &Entry) -> Option<Endpoint> {
         let original = connection.original_endpoint();
         let rule = *self.find_rule(connection.protocol, connection.client, original)?;
@@ -216,7 +216,7 @@ impl Table<'_> {
     }
 }
 
-/// Whether load / weight is less than another, or is equal and preferred. Of the weight zero nothing is less, and anything
+/// Whether load / weight is less than another, or is equal and preferred. A weight of zero is never less, and any other
 /// is less than it.
 fn is_less_loaded((load, weight): (u32, u32), (least, of): (u32, u32), preferred: u32) -> bool {
     let (mine, theirs) = (u64::from(load) * u64::from(of), u64::from(least) * u64::from(weight));

@@ -1,5 +1,5 @@
-//! Where a large storage has an index of rules: what follows an instruction about one rule without a look at all
-//! others, and the slow renewal of what the index cannot take back.
+//! For large storage with an index of rules: what follows an instruction about one rule without examining all others,
+//! and the gradual renewal of what cannot be removed from the index.
 
 use crate::endpoint::Endpoint;
 use crate::table::rebuilding::EVERYTHING;
@@ -14,7 +14,7 @@ use crate::translator::state::{HIDES_SERVERS, Table};
 use crate::translator::table::rule_index;
 
 impl Table<'_> {
-    /// Whether no rule matches packets to this address. `false` says nothing.
+    /// Whether no rule matches packets to this address. `false` means that it is not known.
     #[inline(always)]
     pub(in crate::translator) fn is_unruled(&self, address: u32) -> bool {
         self.rule_index().is_some_and(|index| index.lengths_for(address) == 0)
@@ -30,7 +30,8 @@ impl Table<'_> {
         }
     }
 
-    /// A rule has come, and one has `gone` whose match may be the same.
+    /// Follows a change of rules: one was added (`come`), removed (`gone`), or replaced by one that may have the same
+    /// match.
     pub(in crate::translator) fn follow_rules(&mut self, come: Option<DivertSlot>, gone: Option<DivertSlot>) {
         let change = [come.map(|rule| self.counts_of(&rule)), gone.map(|rule| self.counts_of(&rule))];
         let [come_counts, gone_counts] = change.map(Option::unwrap_or_default);
@@ -61,8 +62,8 @@ impl Table<'_> {
         }
     }
 
-    /// Whether a rule is one of those that stand apart: what it hides, or that it names a port of our own for some
-    /// clients, is not found by the index.
+    /// Whether a rule is one of those that stand apart: it hides servers, or names one of our own ports for some
+    /// clients, which the index does not find.
     pub(in crate::translator) fn stands_apart(&self, rule: &DivertSlot) -> bool {
         rule.hides_servers() || self.is_limited_forward(rule)
     }
@@ -72,7 +73,7 @@ impl Table<'_> {
         is_forward && rule.has_port() && rule.clients_length() != 0
     }
 
-    /// Records in the index which servers a rule hides, and says how many.
+    /// Records in the index which servers a rule hides, and returns how many.
     fn note_hidden(&mut self, rule: &DivertSlot) -> usize {
         let mut servers = 0;
         if rule.hides_servers() {
@@ -85,7 +86,7 @@ impl Table<'_> {
         servers
     }
 
-    /// A rule stands in another place than before: passes over all rules may miss it.
+    /// Called when a rule was moved to this place: passes over all rules may miss it.
     pub(in crate::translator) fn note_moved(&mut self, place: usize) {
         let Some(rule) = self.rules().get(place).copied() else {
             return;
@@ -94,7 +95,7 @@ impl Table<'_> {
         self.follow_drained(place);
     }
 
-    /// Points a rule at the entry that it means. False if there is no such rule.
+    /// If a rule points at a drained entry, points it at the new one. False if there is no such rule.
     fn follow_drained(&mut self, place: usize) -> bool {
         let Some(entry) = self.rules().get(place).map(|rule| rule.servers) else {
             return false;
@@ -106,7 +107,7 @@ impl Table<'_> {
         true
     }
 
-    /// Points rules at the entries that they mean, so many of them, if servers were drained.
+    /// Calls [`follow_drained`](Self::follow_drained) for the next `steps` rules, if servers were drained.
     fn follow_all_drained(&mut self, steps: usize) {
         for _ in 0..steps {
             let place = self.state.renewal.following;
@@ -136,7 +137,7 @@ impl Table<'_> {
         !are_all || leads_on
     }
 
-    /// Takes note of a connection that no rule need have opened.
+    /// Records a connection that no rule need have opened.
     pub(in crate::translator) fn note_uncovered(&mut self, original: u32) {
         if self.is_unruled(original) {
             self.state.renewal.covers_connections = false;
@@ -146,7 +147,7 @@ impl Table<'_> {
         }
     }
 
-    /// Goes on rebuilding the filter and the classes of the index, so many steps, if that is due.
+    /// Continues to rebuild the filter and the classes of the index by `steps` steps, if that is due.
     pub(in crate::translator) fn renew(&mut self, steps: usize) {
         if !self.state.directory.is_there() {
             return;

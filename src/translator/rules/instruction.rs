@@ -32,8 +32,8 @@ pub struct Diverted {
     pub generation: u32,
     /// Whether a rule with the same match was updated, rather than a new one inserted.
     pub updated: bool,
-    /// How many connections stand on servers that the rule named before and does not name now, those of other rules that
-    /// have just this one server included. They stay there; see
+    /// How many connections are on servers that the rule named before and does not name now, including those of other
+    /// rules whose only server is one of these. They stay there; see
     /// [`Translator::redivert`](crate::Translator::redivert) for moving them.
     pub left_behind: u32,
 }
@@ -45,15 +45,15 @@ pub struct Diverted {
 pub struct Removed {
     /// The table's generation after it.
     pub generation: u32,
-    /// How many connections stand on the servers that the rule named, through it or through another rule that has just
-    /// this one server. They stay there until they end.
+    /// How many connections are on the servers that the rule named, through it or through another rule whose only
+    /// server is one of these. They stay there until they end.
     pub left_behind: u32,
 }
 
 impl<S: Storage> Translator<S> {
-    /// Enters a rule: the document's instruction from the network monitor. If there is one with the same match it is
-    /// updated in place; there is never a second. It decides about connections that begin from now on; those that
-    /// stand on another server stay there until [`redivert`](Self::redivert) moves them.
+    /// Adds a rule: the document's instruction from the network monitor. If there is one with the same match it is
+    /// updated in place; there is never a second. It applies to connections that begin from now on; those that are on
+    /// another server stay there until [`redivert`](Self::redivert) moves them.
     ///
     /// # Errors
     /// [`DivertError`] names what is wrong; nothing has changed then.
@@ -89,15 +89,15 @@ impl<S: Storage> Translator<S> {
         self.table().divert(&divert)
     }
 
-    /// Removes the rule with exactly this match; `None` if there is none. Connections that it has opened go on until
+    /// Removes the rule with exactly this match; `None` if there is none. Connections that it has opened continue until
     /// they end: their client would lose them otherwise.
     pub fn remove(&mut self, matches: impl Into<Match>) -> Option<Removed> {
         let matches = matches.into();
         if S::MEASURES_SERVERS { self.table().remove_measured(&matches) } else { self.table().remove(&matches) }
     }
 
-    /// The rules, the most specific first. On a machine of 64 bits, of a storage that has room for more than 1024 rules:
-    /// in any order, in which each rule that comes, goes or changes moves at most two others.
+    /// The rules, the most specific first. On a 64-bit machine, with storage for more than 1024 rules, they are in no
+    /// particular order; adding, removing or changing a rule moves at most two others.
     pub fn diverts(&self) -> impl Iterator<Item = DivertEntry<'_>> {
         let view = self.storage.view();
         let rules = view.diverts.get(..self.state.diverts).unwrap_or_default();
@@ -127,8 +127,8 @@ impl<S: Storage> Translator<S> {
         self.diverts().find(|entry| entry.matches() == matches)
     }
 
-    /// Changes with each instruction that changes rules or servers, by one. Who remembers it can tell whether the
-    /// table is still as it was; it wraps after 2^32 instructions.
+    /// The generation, which each instruction that changes rules or servers increments by one. A caller that remembers
+    /// it can tell whether the table has changed; it wraps after 2^32 instructions.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.state.generation
@@ -200,7 +200,7 @@ impl Table<'_> {
         Some(at)
     }
 
-    /// Gives a rule its servers, in the place of those of which `old` is the first.
+    /// Replaces the servers of a rule, the first of which is `old`. Returns the first of the new ones.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     fn replace_servers(&mut self, divert: &Divert<'_>, old: u16) -> u16 {
         #[cfg(target_pointer_width = "64")]
@@ -218,13 +218,14 @@ impl Table<'_> {
         self.replace_by_group(old, divert.targets())
     }
 
-    /// Lets go of the servers of a rule, the first of which is `old`, and gives it these: first what goes, then what
-    /// comes, in the order that was asked for.
+    /// Replaces the servers of a rule, the first of which is `old`, by these: first removes those that go, then adds
+    /// those that come, in the order of `targets`.
     fn replace_by_group(&mut self, old: u16, targets: &[Weighted]) -> u16 {
         let mut servers = servers!(self.state, self.memory);
         let keys = &self.state.keys;
         let named = |target| targets.iter().any(|t| t.target == target);
-        // A server that was alone had no share of the clients; in a group it is that of its name, wherever it came from.
+        // A single server had no share of the clients. In a group its share depends on its target, however it came
+        // here.
         if let Some(alone) = servers.get_mut(old).filter(|slot| slot.next == server::NONE && !slot.is_shared()) {
             alone.seed = seed(keys, alone.target());
         }
@@ -253,7 +254,7 @@ impl Table<'_> {
                 first = entry;
             }
         }
-        // A re-divert may have left the rule with one server twice.
+        // A re-divert may have left the rule with the same server twice.
         while let Some(slot) = servers.get(kept) {
             let next = slot.next;
             servers.detach(kept);
@@ -262,7 +263,7 @@ impl Table<'_> {
         first
     }
 
-    /// What a rule would take, wherever the room for it would come from.
+    /// What a rule would need, wherever the room for it would come from.
     pub(super) fn weigh(&mut self, divert: &Divert<'_>) -> Result<Cost, DivertError> {
         self.check_divert(divert)?;
         let place = self.diverts().place(&divert.matches);
@@ -298,7 +299,7 @@ impl Table<'_> {
         Ok(Cost { place, old, needed, freed, left_behind, joins, leaves })
     }
 
-    /// Looks again for connections that no server's entry counts, since a rule leads elsewhere now.
+    /// Restarts the search for connections that no server's entry counts, since a rule leads elsewhere now.
     pub(in crate::translator) fn start_adopting(&mut self) {
         if self.state.adopt.is_some() {
             (self.state.adopting, self.state.strays) = (0, false);
@@ -306,7 +307,7 @@ impl Table<'_> {
         }
     }
 
-    /// What would become of the servers of this rule without it.
+    /// What removing this rule would do with its servers.
     pub(in crate::translator) fn weigh_removal(&mut self, matches: &Match) -> Option<Leaving> {
         let place = self.diverts().place(matches).ok()?;
         let old = self.memory.diverts.get(place)?.servers;
@@ -334,7 +335,7 @@ impl Table<'_> {
         self.state.diverts = diverts.length;
         #[cfg(target_pointer_width = "64")]
         if self.state.directory.is_there() {
-            // The last ones of both kinds have moved.
+            // The last rules of both kinds have moved.
             self.note_moved(place);
             self.note_moved(self.state.directory.apart());
             self.follow_rules(None, Some(removed));

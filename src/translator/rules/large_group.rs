@@ -1,5 +1,5 @@
-//! Groups of many servers: the instruction in one pass over the servers that were and those that come, and the choice of a
-//! server by clusters (see `table/groups.rs`).
+//! Groups of many servers: the instruction in one pass over the old and the new servers, and the choice of a server by
+//! clusters (see `table/groups.rs`).
 
 use crate::table::groups::{self, CLUSTERS, FEW_SERVERS, Groups, cluster_of, clusters_of};
 use crate::table::hash::{Key, Keys, Label};
@@ -10,10 +10,10 @@ use crate::translator::rules::cost::{Cost, Leaving, leaving};
 use crate::translator::state::Table;
 use crate::translator::table::servers;
 
-/// Places of [`Names`].
+/// The number of places in [`Names`].
 const PLACES: usize = 8_192;
 
-/// The servers of a group by name: a place for each value of a hash, and then the next free one.
+/// A hash table of the servers of a group, with linear probing.
 pub(super) struct Names<'a> {
     keys: &'a Keys,
     targets: &'a [Weighted],
@@ -22,7 +22,7 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Of a large group, unless it has too many servers.
+    /// The names of a large group; `None` if it is not large, or has too many servers.
     ///
     /// # Errors
     /// A server that is named twice.
@@ -57,15 +57,14 @@ impl<'a> Names<'a> {
         self.places.get(place).and_then(|position| usize::from(*position).checked_sub(1))
     }
 
-    /// IndexKey of the targets this is.
+    /// The position of a server among the targets.
     pub(super) fn position(&self, target: Target) -> Option<usize> {
         self.position_at(self.place(target))
     }
 }
 
 impl Table<'_> {
-    /// The same as `replace_by_group` for a large group: the servers stand by clusters, and within each in the order that
-    /// was asked for.
+    /// Like `replace_by_group`, for a large group: the servers are ordered by cluster, and within each as in `targets`.
     pub(super) fn replace_by_large_group(&mut self, old: u16, targets: &[Weighted]) -> u16 {
         let mut servers = servers!(self.state, self.memory);
         let keys = &self.state.keys;
@@ -74,7 +73,7 @@ impl Table<'_> {
             Some(names) => names.position(target),
             None => targets.iter().position(|t| t.target == target),
         };
-        // What stays is linked to itself under its position for now: in front of what comes, by the same order.
+        // The entries that stay, by their position among the targets.
         let mut kept = [server::NONE; PLACES];
         let mut entry = old;
         while let Some(slot) = servers.get(entry).copied() {
@@ -117,7 +116,7 @@ impl Table<'_> {
         all
     }
 
-    /// What a rule with a large group would take.
+    /// What a rule with a large group would need.
     pub(super) fn weigh_large_group(&mut self, place: Result<usize, usize>, old: u16, targets: &[Weighted]) -> Cost {
         let slots = &*self.memory.servers;
         let names = Names::new(&self.state.keys, targets).ok().flatten();
@@ -125,7 +124,7 @@ impl Table<'_> {
             Some(names) => names.position(target),
             None => targets.iter().position(|t| t.target == target),
         };
-        // IndexKey of the targets have an entry already, a bit for each.
+        // Which of the targets have an entry already, a bit for each.
         let mut known = [0_u64; PLACES / 64];
         for slot in servers_of(slots, old).filter_map(|entry| slots.get(usize::from(entry))) {
             if slot.is_of_one_rule()

@@ -29,7 +29,7 @@ pub struct Plan<'a> {
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Plan<'_> {
-    /// What would be in use by then.
+    /// What would be in use after the instructions.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "Plan {}", self.reservation);
     }
@@ -59,8 +59,8 @@ impl Plan<'_> {
         self.reservation.remove(&mut self.table, &matches.into())
     }
 
-    /// What [`Translator::redivert`] would do. What it counts is counted as the tables are, without what the
-    /// instructions before it would make of them.
+    /// What [`Translator::redivert`] would do. Its counts are those of the current tables, without the effects of the
+    /// instructions before it.
     ///
     /// # Errors
     /// Those of [`Translator::redivert`].
@@ -95,28 +95,28 @@ impl Plan<'_> {
         check_client_limit(connections)
     }
 
-    /// The generation that the table would have by then.
+    /// The generation that the table would have after the instructions.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.reservation.generation
     }
 }
 
-/// What the instructions so far would leave of a table's room.
+/// The room that the instructions so far would leave in a table.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Reservation {
-    /// Rules in use by then.
+    /// Rules that would be in use.
     rules: usize,
-    /// Servers unused by then.
+    /// Entries for servers that would be unused.
     servers: usize,
-    /// Re-diverts that can still be written down by then.
+    /// Re-diverts that would still have room in the redivert log.
     moves: usize,
     generation: u32,
     rediverted: bool,
     /// Whether an instruction needs no entry because one other rule has its server.
     joined: bool,
-    /// Whether an instruction gives back an entry that such a one could have joined.
+    /// Whether an instruction frees an entry that such an instruction could have joined.
     left: bool,
 }
 
@@ -169,7 +169,7 @@ impl Reservation {
         let needed = if !how.drains() {
             usize::from(self.rediverted || survey.overlaps)
         } else if self.rediverted {
-            // What an earlier re-divert moved there is counted generously: every server that has connections.
+            // What an earlier re-divert moved there is overestimated: every server that has connections.
             table.used_servers().iter().filter(|s| s.rules() != 0 && s.connections != 0).count()
         } else {
             survey.occupied
@@ -181,7 +181,7 @@ impl Reservation {
         Ok(Rediverted { generation: self.next_generation(), servers: survey.rules, connections })
     }
 
-    /// How many entries more an instruction may need that `joins` another rule: that rule may have gone.
+    /// How many additional entries an instruction may need that `joins` another rule: that rule may be gone.
     const fn joining(&self, joins: bool) -> usize {
         if joins && self.left { 1 } else { 0 }
     }

@@ -1,11 +1,11 @@
-//! Rules that have one server alone share its entry, in large storages.
+//! In large storages, rules with a single server share the entry of that server.
 
 use crate::table::rule::{Divert, Target, Weighted};
 use crate::table::server::{self, Holder};
 use crate::translator::state::Table;
 
 impl Table<'_> {
-    /// The server whose entry a rule shares with all other rules that have this server alone.
+    /// The server whose entry a rule shares with all other rules that have only this server.
     pub(super) fn shares(&mut self, divert: &Divert<'_>) -> Option<Target> {
         match divert.targets() {
             [Weighted { target, weight: 1 }] if !divert.options.ejecting && self.servers().are_shared() => {
@@ -15,8 +15,8 @@ impl Table<'_> {
         }
     }
 
-    /// Lets go of the servers of a rule, the first of which is `old`, and gives it the entry that rules with this server
-    /// alone share.
+    /// Replaces the servers of a rule, the first of which is `old`, by the entry that all rules with only this server
+    /// share.
     pub(super) fn replace_by_one(&mut self, old: u16, target: Target) -> u16 {
         let mut servers = self.servers();
         let (mut kept, mut entry) = (server::NONE, old);

@@ -33,8 +33,8 @@ pub enum Imported {
 
 impl<S: Storage> Translator<S> {
     /// A snapshot: a record of each current connection that another translator can carry on. Quarantined connections
-    /// and those that are being reset are left out. Those that can be handed over have a second record behind the
-    /// first ([`records_of`](Self::records_of)).
+    /// and those that are being reset are left out. Those that can be handed over have a second record after the first
+    /// ([`records_of`](Self::records_of)).
     ///
     /// A record contains how long its connection has been idle, up to the time passed to the latest call. Call
     /// [`poll`](Self::poll) first if the last packet came a while ago.
@@ -85,7 +85,7 @@ impl<S: Storage> Translator<S> {
     fn record_in(&self, slot: u32, connection: &Entry, resumable: &[ResumeSlot]) -> Option<Record> {
         let mut handed_over = 0;
         if let Some(resume) = resume_of(connection, resumable, slot) {
-            // Of a connection whose own second record has not arrived there is nothing to say.
+            // A connection whose own second record has not arrived yet has nothing to export.
             if resume.has(AWAITED) {
                 return None;
             }
@@ -102,9 +102,9 @@ impl<S: Storage> Translator<S> {
         self.records_of(connection).next()
     }
 
-    /// The record of one connection and, if it can be handed over ([`Divert::resumable`](crate::Divert::resumable)), a second
-    /// one, which says how its server counts. The first has to be imported first; from then on nothing of a connection that
-    /// was handed over passes until the second is there, so that no wrong number does.
+    /// The record of one connection and, if it can be handed over ([`Divert::resumable`](crate::Divert::resumable)), a
+    /// second one with the numbering of its server. The first must be imported first; from then on no packet of a
+    /// connection that was handed over passes until the second is imported, so that none passes with wrong numbers.
     pub fn records_of(&self, connection: &Connection) -> impl Iterator<Item = Record> + use<S> {
         let (near, far) = (connection.client_side.source, connection.client_side.destination);
         let slot = self.find(&Key::new(connection.protocol.number(), near.into(), far.into()));
@@ -181,7 +181,7 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// What is remembered of a connection so that it can be handed over.
+/// The hand-over state of a connection, if it can be handed over.
 #[inline]
 fn resume_of<'a>(connection: &Entry, resumable: &'a [ResumeSlot], slot: u32) -> Option<&'a ResumeSlot> {
     if connection.has(RESUMABLE) { resumable.get(slot as usize) } else { None }
@@ -307,8 +307,8 @@ impl Table<'_> {
         let is_moved = old.reply_key() != new.reply_key();
         let counts_otherwise =
             old.has(RESUMABLE) && self.resume(slot).is_some_and(|resume| resume.has(SPLICED | AWAITED));
-        // A hand-over leaves no trace in the log of re-diverts. But it begins where the client's acknowledgements stand, so
-        // a record from before it cannot show more of them.
+        // A hand-over leaves no trace in the log of re-diverts. But it begins at the client's latest acknowledgement,
+        // so a record from before it cannot show a later one.
         let acknowledged = |c: &Entry| {
             let [_, _, acknowledged, _] = c.sequences.to_words();
             acknowledged
@@ -387,7 +387,7 @@ impl Table<'_> {
         RecordError::TableFull { capacity: self.memory.connections.len() }
     }
 
-    /// Records that there may be a connection that no server's entry counts, if this is one.
+    /// Records that there may be a connection that no server's entry counts, if `member` is [`server::NONE`].
     fn note_stray(&mut self, member: u16) {
         if member == server::NONE {
             self.state.adopt = Some(adopt);
@@ -396,8 +396,8 @@ impl Table<'_> {
     }
 }
 
-/// Goes on through the next `slots` slots, and counts connections that no server's entry counts with the rules that
-/// were added since.
+/// Examines the next `slots` slots, and counts connections that no server's entry counts yet with the servers of rules
+/// that were added since.
 fn adopt(table: &mut Table<'_>, slots: usize) {
     for _ in 0..slots {
         let slot = table.state.adopting;
@@ -411,7 +411,7 @@ fn adopt(table: &mut Table<'_>, slots: usize) {
         if table.is_dead(slot) || !table.slot(slot).is_some_and(is_stray) {
             continue;
         }
-        // Its server after the re-diverts that it has not followed yet.
+        // It may have to follow re-diverts to another server first.
         table.follow_rediverts(slot);
         let Some(&connection) = table.slot(slot).filter(|c| is_stray(c)) else {
             continue;

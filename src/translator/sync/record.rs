@@ -24,13 +24,13 @@ pub const RECORD_LENGTH: usize = 56;
 
 const MAGIC: [u8; 2] = *b"bw";
 const VERSION: u8 = 1;
-/// Of the second record of a connection.
+/// The version of the second record of a connection.
 const SECOND: u8 = 2;
 /// The flags for FINs.
 const FINS: u8 = 0b11_1100;
 /// Segments of only one side have been seen.
 const ONE_HEARD: u8 = 64;
-/// Another server has taken the connection over, and counts otherwise: how is in a second record.
+/// Another server has taken the connection over: its numbering is in a second record.
 pub(super) const HANDED_OVER: u8 = 128;
 const CHECKED: usize = RECORD_LENGTH - 4;
 #[cfg(not(target_pointer_width = "64"))]
@@ -38,7 +38,7 @@ const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HD
 #[cfg(target_pointer_width = "64")]
 static CRC: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_ISO_HDLC);
 
-/// Of all but the checksum itself.
+/// The checksum of all bytes before the checksum field.
 fn checksum(record: &[u8; RECORD_LENGTH]) -> u32 {
     let mut digest = CRC.digest();
     digest.update(record.get(..CHECKED).unwrap_or_default());
@@ -150,19 +150,19 @@ impl Record {
         &self.0
     }
 
-    /// The connection that it describes. `None` for a second record, which says more about a connection.
+    /// The connection that it describes. `None` for a second record, which only adds to another record.
     #[must_use]
     pub fn connection(&self) -> Option<Connection> {
         if self.is_second() { None } else { self.slot().ok()?.view() }
     }
 
-    /// Whether it says more about a connection that another record describes: how its server counts.
+    /// Whether it is a second record: it adds the server's numbering to a connection that another record describes.
     #[must_use]
     pub fn is_second(&self) -> bool {
         self.bytes(2) == [SECOND]
     }
 
-    /// Whether another server has taken the connection over, and a second record says how that one counts.
+    /// Whether another server has taken the connection over, so that a second record has the numbering of that server.
     pub(super) fn is_handed_over(&self) -> bool {
         let [protocol, _, flags] = self.bytes(3);
         protocol == TCP && flags & HANDED_OVER != 0
@@ -209,14 +209,14 @@ impl Record {
         Endpoint::new(u32::from_be_bytes(self.bytes(at)), u16::from_be_bytes(self.bytes(at + 4)))
     }
 
-    /// How long the connection had been without a packet when the record was made, in steps of a millisecond. `None` of a
-    /// [second](Self::is_second) record.
+    /// How long the connection had been without a packet when the record was made, to the millisecond. `None` for
+    /// a [second](Self::is_second) record.
     #[must_use]
     pub fn idle(&self) -> Option<Duration> {
         (!self.is_second()).then(|| self.since())
     }
 
-    /// The same, of a first record.
+    /// Like [`idle`](Self::idle), for a first record.
     pub(super) fn since(&self) -> Duration {
         Duration::from_millis(u64::from(u32::from_be_bytes(self.bytes(32))))
     }
@@ -282,7 +282,8 @@ impl Record {
         })
     }
 
-    /// The record of a connection, with the flag [`HANDED_OVER`] or without it. `None` if it cannot be carried on elsewhere because it is being reset or finished.
+    /// The record of a connection, with the flag [`HANDED_OVER`] or without it. `None` if it cannot be carried on
+    /// elsewhere because it is being reset or finished.
     pub(super) fn of(slot: &Entry, claims: Claims, handed_over: u8, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase.tracked())?;
         let mut fields = Fields::new();
@@ -461,7 +462,7 @@ impl fmt::Display for RecordError {
                 )
             }
             Self::NotResumable => f.write_str("the storage has no room for connections that can be handed over"),
-            Self::NoConnection => f.write_str("its connection is not known: the record of that has to come first"),
+            Self::NoConnection => f.write_str("unknown connection: its first record has to be imported first"),
             Self::TableFull { capacity } => write!(f, "no room for it among {capacity} connections"),
         }
     }

@@ -1,4 +1,4 @@
-//! The second record of a connection that can be handed over: how its server counts.
+//! The second record of a connection that can be handed over: the numbering of its server.
 
 use crate::table::connection::RESUMABLE;
 use crate::table::hash::Key;
@@ -9,12 +9,12 @@ use crate::translator::sync::record::{Record, RecordError};
 use crate::wire::ipv4::TCP;
 
 impl Table<'_> {
-    /// Has nothing of a connection pass until its second record is there.
+    /// Lets no packet of a connection pass until its second record has arrived.
     pub(super) fn await_second(&mut self, slot: u32) {
         self.make_resumable(slot, ResumeSlot::AWAITED);
     }
 
-    /// Imports a second record, or what it knows better if there was one before.
+    /// Imports a second record, or takes over what it knows better if there was one before.
     pub(super) fn import_second(&mut self, record: &Record) -> Result<Imported, RecordError> {
         if self.state.for_resumable.is_none() {
             return Err(RecordError::NotResumable);
@@ -29,7 +29,7 @@ impl Table<'_> {
         let is_handed_over = theirs.has(SPLICED);
         self.state.hand_overs_wanted |= theirs.has(WANTED);
         match ours {
-            // It is of another server, and the connection's own record says of which.
+            // It is about another server. The connection's own record decides which server it is on.
             _ if record.server_of_second() != entry.server => return Err(outdated(&entry)),
             Some(ours) if !is_awaited && ours.counts_like(&theirs) => {
                 if let Some(resume) = self.resume_mut(slot) {

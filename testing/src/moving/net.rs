@@ -262,7 +262,7 @@ impl<R: Resumption> Net<R> {
         verdict
     }
 
-    /// Fetches what the translator itself has to say.
+    /// Fetches the translator's own packets.
     pub fn transmit(&mut self) {
         let now = self.instant();
         let mut buffer = [0; 1_500];
@@ -280,7 +280,7 @@ impl<R: Resumption> Net<R> {
         }
     }
 
-    /// Lets time pass until the next thing happens, but no further than this.
+    /// Lets time pass until the next event, but no further than this.
     pub fn step(&mut self, until: u64) {
         let now = self.now;
         let before = self.asking.bytes;
@@ -360,7 +360,7 @@ impl<R: Resumption> Net<R> {
         }
     }
 
-    /// Goes on until this is so. False if it is not within this time.
+    /// Goes on until `is_so` holds. False if it does not within this time.
     pub fn until(&mut self, within: Duration, mut is_so: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + within.as_micros() as u64;
         while !is_so(self) {

@@ -1,4 +1,4 @@
-//! What the hosts do: a web server whose bodies anybody can compute, and a client that checks each byte of them.
+//! The programs on the hosts: a web server whose bodies can be computed, and a client that checks each byte of them.
 
 use smoltcp::socket::tcp::Socket;
 

@@ -76,7 +76,7 @@ const fn behind(one: u32, other: u32) -> bool {
 /// What a host has sent and received on one connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known {
-    /// Behind the last that it has sent.
+    /// The number behind the last that it has sent.
     sent: Option<u32>,
     /// The first that it has sent.
     first: u32,
@@ -85,7 +85,7 @@ pub struct Known {
     clocks: Option<(u32, u32)>,
     /// The number of its peer's SYN.
     syn: Option<u32>,
-    /// Behind the last that it was sent; the window that it was offered; the newest of its peer's clocks.
+    /// The number behind the last that it was sent; the window that it was offered; the newest of its peer's clocks.
     heard: Option<u32>,
     edge: Option<u32>,
     clock: Option<u32>,

@@ -50,17 +50,17 @@ pub fn packet(before: &[u8], after: &[u8], verdict: Verdict, hardware: bool) {
     }
 }
 
-/// How many packets the counters speak of.
+/// How many packets the counters count.
 pub fn outcomes(counters: &Counters) -> u64 {
     counters.to_server + counters.to_client + counters.passed + counters.held + counters.dropped_in_all()
 }
 
-/// How many connections came to their end.
+/// How many connections have ended.
 pub fn ended(counters: &Counters) -> u64 {
     counters.closed + counters.reset + counters.expired + counters.evicted + counters.stranded + counters.forgotten
 }
 
-/// What the events said so far.
+/// How many events of each kind there were so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     pub opened: u64,
@@ -91,8 +91,8 @@ impl Told {
         }
     }
 
-    /// Holds the events against the counters, if none was lost. `moves_told` is how many moves records have brought,
-    /// which are told and not counted.
+    /// Compares the events with the counters, if none was lost. Moves are left out: those that records have brought are told and
+    /// not counted.
     pub fn check(&self, counters: &Counters) {
         if counters.events_lost != 0 {
             return;
@@ -107,12 +107,12 @@ impl Told {
     }
 }
 
-/// Whether a connection is over, and only its stragglers are still seen to.
+/// Whether a connection is over, so that only late segments of it are still translated.
 pub fn is_over(state: byway::State) -> bool {
     matches!(state, byway::State::TimeWait | byway::State::Resetting)
 }
 
-/// Two translators that were told the same say the same: contract 8.
+/// Two translators that were given the same agree: contract 8.
 pub fn alike<A: Storage, B: Storage>(a: &Translator<A>, b: &Translator<B>) {
     assert_eq!(a.counters(), b.counters());
     assert!(a.connections().eq(b.connections()));

@@ -32,7 +32,7 @@ fn server(number: u8) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89 + number % 3), 80)
 }
 
-/// Says what the input says, right or wrong.
+/// A hook that does what the input says, right or wrong.
 struct Liar {
     writes: usize,
     refuses: bool,
@@ -135,7 +135,7 @@ impl Run<'_> {
         assert!(self.mover.under_way() <= AT_ONCE);
     }
 
-    /// A packet that has left: no end sees anybody but who it talks to.
+    /// A packet that has left: each end sees no address but its peer's.
     fn left(&mut self, to_client: bool, bytes: &[u8]) {
         let source = SocketAddrV4::new(packet::address(bytes, 12), u16::from_be_bytes([bytes[20], bytes[21]]));
         let destination = SocketAddrV4::new(packet::address(bytes, 16), u16::from_be_bytes([bytes[22], bytes[23]]));

@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// A query was sent: what is in it is the client's, but for what is drawn.
+    /// A query was sent: what is in it is the client's, except for what is drawn.
     fn sent(&mut self, client: Pair, query: &[u8], server: SocketAddrV4, port: u16, sent: &[u8]) {
         assert!(self.servers.contains(&server));
         assert_eq!(sent.len(), query.len());
@@ -166,7 +166,7 @@ impl World {
         self.check();
     }
 
-    /// Anybody's message to a port. The model says whether it is the answer.
+    /// A message from any sender to a port. The model says whether it is the answer.
     fn answer(&mut self, from: SocketAddrV4, port: u16, message: &[u8]) {
         let open = self.open.get(&port).filter(|open| is_answer(open, from, message)).cloned();
         let (mut given, before) = (message.to_vec(), self.all());
@@ -308,7 +308,7 @@ pub fn run(data: &[u8]) {
                 let query = input.bytes(usize::from(length) * 3);
                 world.query(client(who), &query);
             }
-            // The server's answer, or what somebody makes of it who sees everything.
+            // The server's answer, or a forgery of it by somebody who sees everything.
             3..=5 => {
                 let which = usize::from(input.byte());
                 let Some((port, open)) = world.open.iter().nth(which % world.open.len().max(1)) else { continue };

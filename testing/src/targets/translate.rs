@@ -1,6 +1,6 @@
-//! Any bytes and any times to `translate`, to three translators that must agree: one over arrays, one over slices of
-//! the caller, and one over the heap that takes them in bursts. The second measures connections and no servers, so that
-//! each packet takes the long way: what the shorter ways of the others do is held against it.
+//! Any bytes and any times to `translate`, to three translators that must agree: one over arrays, one over slices of the caller,
+//! and one over the heap that takes them in bursts. The second measures connections and no servers, so that each packet takes the
+//! slow path, with which the fast paths of the others are compared.
 //!
 //! The input is a byte of settings and then steps: a byte that says what to do, a length of two bytes, and so many
 //! bytes, or what is left.

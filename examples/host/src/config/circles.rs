@@ -8,20 +8,20 @@ use byway::{Match, Prefix, Target};
 use super::document::Fault;
 use super::rules::Rule;
 
-/// Refuses rules that lead in a circle. One that leads to what it matches itself does not count: nothing of it is
-/// translated, or it is translated once.
+/// Refuses rules that lead in a circle. A rule whose target it matches itself does not count: its packets are not translated, or
+/// are translated once.
 ///
 /// # Errors
-/// At one of the rules, with all that are in the circle.
+/// A fault at one of the rules in the circle. It lists all of them.
 pub(super) fn refuse(rules: &[Rule]) -> Result<(), Fault> {
     let graph = Graph::new(rules);
-    // Which rules are known to lead in no circle, and which are on the way from the present one.
+    // Rules that are known not to lead into a circle, and the rules on the current path.
     let (mut done, mut on_way) = (vec![false; rules.len()], vec![false; rules.len()]);
     for start in 0..rules.len() {
         if done[start] {
             continue;
         }
-        // The way so far, each with the rules that it leads to and that are still to be looked at.
+        // The current path: each rule with those of its successors that are still to be visited.
         let mut way = vec![(start, graph.next(start))];
         on_way[start] = true;
         while let Some((rule, next)) = way.last_mut() {
@@ -50,7 +50,7 @@ pub(super) fn refuse(rules: &[Rule]) -> Result<(), Fault> {
 struct Graph<'a> {
     rules: &'a [Rule],
     by_destination: HashMap<Prefix, Vec<usize>>,
-    /// The lengths that destinations have.
+    /// All prefix lengths of destinations.
     lengths: BTreeSet<u8>,
 }
 
@@ -68,14 +68,14 @@ impl<'a> Graph<'a> {
         graph
     }
 
-    /// Those for destinations with this address, each with what it matches.
+    /// The rules whose destinations contain this address, each with its match.
     fn about(&self, address: Ipv4Addr) -> impl Iterator<Item = (&Match, usize)> {
         let prefixes = self.lengths.iter().filter_map(move |length| Prefix::new(address, *length));
         let found = prefixes.filter_map(|prefix| self.by_destination.get(&prefix)).flatten();
         found.map(|number| (&self.rules[*number].matches, *number))
     }
 
-    /// The other rules that may get packets which this one has translated.
+    /// The other rules that may match packets which this one has translated.
     fn next(&self, number: usize) -> Vec<usize> {
         let from = &self.rules[number];
         let mut next = Vec::new();
@@ -87,7 +87,7 @@ impl<'a> Graph<'a> {
             };
             let protocol = from.matches.limited_to();
             let mut others: Vec<_> = self.about(address).collect();
-            // The most specific first, and none behind one that gets everything.
+            // The most specific first, and none after one that matches everything.
             others.sort_unstable();
             for (other, place) in others {
                 let overlaps = overlap(other.port(), port) && overlap(other.limited_to(), protocol);
@@ -137,7 +137,7 @@ mod tests {
                 "1.1.1.1:80 tcp -> 2.2.2.2:81 -> 4.4.4.4 -> 1.1.1.1:80 tcp",
             ),
             (&[("10.0.0.0/8", "'2.2.2.2'"), ("2.2.2.2", "'10.1.1.1'")], "10.0.0.0/8 -> 2.2.2.2 -> 10.0.0.0/8"),
-            // Some packets are another rule's; the others go round.
+            // Another rule takes some of the packets; the others go round.
             (
                 &[("10.0.0.0/8", "'2.2.2.2'"), ("2.2.2.2", "'10.1.1.1'"), ("10.1.1.1:80", "'same'")],
                 "10.0.0.0/8 -> 2.2.2.2 -> 10.0.0.0/8",
@@ -170,7 +170,7 @@ mod tests {
             let rules: Vec<_> = (0..20_000).map(|n| (format!("{}/{length}", at(n)), format!("'{}'", at(n + 1)))).collect();
             let rules: Vec<_> = rules.iter().map(|(divert, to)| (divert.as_str(), to.as_str())).collect();
             let error = check(&rules).unwrap_err();
-            // What is found is that there is room for fewer, and not a circle.
+            // The error is that the table is full, and not a circle.
             assert!(!error.contains("circle") && error.contains("table is full"), "{error:.300}");
         }
     }

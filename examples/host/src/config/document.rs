@@ -1,4 +1,4 @@
-//! A TOML file, read field by field, so that whatever is wrong with it is said with its place.
+//! A TOML file, read field by field, so that each error names its place.
 
 use core::fmt;
 use core::ops::{Range, RangeInclusive};
@@ -27,7 +27,7 @@ impl fmt::Display for ConfigError {
         if let Some((line, column)) = self.place {
             write!(f, ":{line}:{column}")?;
         }
-        // What stands in the file may be anything: an error stays one line, and harmless to a terminal.
+        // The file may contain anything: an error must stay one line, and be harmless to a terminal.
         let shown = |text: &str| text.replace(char::is_control, "?");
         match self.field.as_str() {
             "" => write!(f, ": {}", shown(&self.problem)),
@@ -45,7 +45,7 @@ impl ConfigError {
         Self { file: file.into(), place: None, field: String::new(), problem: problem.to_string() }
     }
 
-    /// Puts a fault's place into words.
+    /// Turns a fault into an error with line and column.
     #[must_use]
     pub(super) fn at(file: &Path, text: &str, fault: Fault) -> Self {
         let before = text.get(..fault.span.start.min(text.len())).unwrap_or(text);
@@ -55,22 +55,22 @@ impl ConfigError {
     }
 }
 
-/// No configuration is longer, in bytes.
+/// The largest configuration, in bytes.
 const LONGEST: u64 = 64 << 20;
 
-/// Reads a configuration. It is a regular file: at a reload nobody waits for what a pipe may bring one day.
+/// Reads a configuration. It must be a regular file, so that a reload does not wait for a pipe.
 ///
 /// # Errors
-/// It cannot be read, or is none.
+/// The file cannot be read, is no regular file, is too large, or is not UTF-8.
 pub(super) fn text(file: &Path) -> Result<String, ConfigError> {
     only_regular(file).map_err(|problem| ConfigError::file(file, problem))?;
     byway_key_file::text(file, LONGEST).map_err(|error| ConfigError::file(file, error))
 }
 
-/// Refuses pipes, devices and sockets, which may say nothing for ever. What is not there is not refused here.
+/// Refuses pipes, devices and sockets, which may block for ever. A missing file is not refused here.
 ///
 /// # Errors
-/// Says what it is not.
+/// The file is one of these.
 pub fn only_regular(file: &Path) -> Result<(), String> {
     match std::fs::metadata(file) {
         Ok(found) if !found.is_file() && !found.is_dir() => Err("it is no regular file".into()),
@@ -107,7 +107,7 @@ pub(super) fn parse(text: &str) -> Result<(DeTable<'_>, Range<usize>), Fault> {
     }
 }
 
-/// A table whose fields are asked for one after the other. Those that nobody has asked for are unknown.
+/// A table whose fields are read one after the other. Those that were never read are unknown fields.
 #[derive(Debug)]
 pub(super) struct Table<'a> {
     table: &'a DeTable<'a>,
@@ -117,7 +117,7 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The table that a document is.
+    /// The top-level table of a document.
     #[must_use]
     pub(super) const fn root(table: &'a DeTable<'a>, span: Range<usize>) -> Self {
         Self { table, span, path: String::new(), asked: RefCell::new(Vec::new()) }
@@ -131,10 +131,10 @@ impl<'a> Table<'a> {
         Some(Value { value: value.get_ref(), span: value.span(), field: join(&self.path, name) })
     }
 
-    /// Reads a field, or takes what holds without it.
+    /// Reads a field, or returns the default if it is missing.
     ///
     /// # Errors
-    /// What `read` says is wrong with it.
+    /// The fault that `read` returns.
     pub(super) fn or<T>(
         &self,
         name: &'static str,
@@ -156,7 +156,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// A table in it; an empty one if it is not there.
+    /// A table within this one; `None` if it is missing.
     ///
     /// # Errors
     /// A fault of the field, if it is something else.
@@ -172,20 +172,20 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Says which fields there may be, before they are asked for one by one: a misspelt name is not then missed as if it
-    /// had not been there.
+    /// Says which fields are allowed, before they are read one by one: otherwise a misspelt name would be reported as a missing
+    /// field.
     ///
     /// # Errors
-    /// A fault of the first that is none of these.
+    /// A fault of the first field that is not allowed.
     pub(super) fn only(&self, names: &[&'static str]) -> Result<(), Fault> {
         self.asked.borrow_mut().extend(names);
         self.finish()
     }
 
-    /// Whoever reads a table calls it at the end.
+    /// To be called after all fields of a table were read.
     ///
     /// # Errors
-    /// A fault of the first field that nobody has asked for.
+    /// A fault of the first field that was not read.
     pub(super) fn finish(&self) -> Result<(), Fault> {
         let asked = self.asked.borrow();
         let mut names = self.table.keys();
@@ -233,7 +233,7 @@ impl<'a> Value<'a> {
         self.value.as_str().ok_or_else(|| self.unexpected(expected))
     }
 
-    /// A string that can be read as something.
+    /// A string that can be parsed as a `T`.
     ///
     /// # Errors
     /// A fault that says what was expected.
@@ -298,7 +298,7 @@ impl<'a> Value<'a> {
         units::duration(text).ok_or_else(|| self.fault(format!("\"{text}\" found: expected {EXPECTED}")))
     }
 
-    /// The items of a list, or the only one where there is no list.
+    /// The items of a list, or the value itself if it is not a list.
     #[must_use]
     pub(super) fn one_or_more(&self) -> Vec<Self> {
         self.items().unwrap_or_else(|| vec![self.clone()])
@@ -317,7 +317,7 @@ impl<'a> Value<'a> {
         let item = |(number, item): (usize, &'a toml::Spanned<DeValue<'a>>)| Self {
             value: item.get_ref(),
             span: item.span(),
-            // As people count them.
+            // Counted from 1.
             field: format!("{}[{}]", self.field, number + 1),
         };
         Some(items.map(item).collect())
@@ -335,7 +335,7 @@ impl<'a> Value<'a> {
     /// Every value in it that is neither a table nor a list, with its name and its text.
     pub(super) fn leaves(&self, text: &str, each: &mut dyn FnMut(&Self, &str)) {
         if let Some(items) = self.items() {
-            // A list is one value: what moves in it is no other item's change.
+            // A list is one value, so that an item that moves does not count as a change of the others.
             if items.iter().all(|item| item.value.as_table().is_none()) {
                 return each(self, text.get(self.span.clone()).unwrap_or_default());
             }

@@ -17,13 +17,13 @@ pub struct Load {
     pub server: Target,
     /// Where the report is.
     pub url: String,
-    /// Which of its series say it.
+    /// The series of the report that say the load.
     pub metric: Selector,
     /// What their values mean.
     pub kind: LoadKind,
-    /// The value of each under full load, or by how much each grows a second.
+    /// The value of each series under full load, or its growth a second.
     pub full: f64,
-    /// How often it is asked for.
+    /// How often the report is fetched.
     pub interval: Duration,
 }
 
@@ -63,7 +63,7 @@ impl Load {
     }
 }
 
-/// Whether a text is the address of a page without encryption, at a host that is named by its number.
+/// Whether a text is an `http` URL whose host is an IP address.
 fn is_url(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return false };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -14,13 +14,13 @@ use super::document::only_regular;
 
 /// The longest line of a CSV file, in bytes.
 const LONGEST_LINE: u64 = 1_024;
-/// The most lines of a CSV file, or networks of a database: four times as many as there are in those of all countries.
+/// The most lines of a CSV file, or networks of a database: four times as many as the files of all countries have.
 const MOST: usize = 4_000_000;
 /// The largest database, in bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// Locations, in lower case, each with the addresses that are there: ranges from the first address to the one after the last,
-/// in their order, apart from each other.
+/// Locations, in lower case, each with its addresses: sorted ranges that do not touch, from the first address to the one after
+/// the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Locations(BTreeMap<String, Vec<(u64, u64)>>);
 
@@ -32,7 +32,7 @@ impl Locations {
     pub(super) fn read(file: &Path) -> Result<Self, String> {
         let is_database = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("mmdb"));
         let failed = |why: String| format!("{}: {why}", file.display());
-        // What a pipe brings may be waited for: a reload reads it in a thread of its own.
+        // Reading a pipe may block: a reload reads it on a thread of its own.
         if !std::fs::metadata(file).is_ok_and(|found| found.file_type().is_fifo()) {
             only_regular(file).map_err(failed)?;
         }
@@ -44,8 +44,8 @@ impl Locations {
         }
     }
 
-    /// Lines of `PREFIX,LOCATION`; empty ones and those that begin with `#` are left out. Where prefixes overlap, the narrower one
-    /// says where a client is.
+    /// Reads lines of `PREFIX,LOCATION`; empty ones and those that begin with `#` are left out. Where prefixes overlap, the
+    /// narrower one says where a client is.
     fn of_lines(mut lines: impl BufRead) -> Result<Self, (usize, String)> {
         let mut names: Vec<String> = Vec::new();
         let mut numbers: HashMap<String, usize> = HashMap::new();
@@ -90,7 +90,7 @@ impl Locations {
             return Err((line, format!("{}/{} is in line {other} already", Ipv4Addr::from_bits(first.0), first.1)));
         }
         let mut all = vec![Vec::new(); names.len()];
-        // Those that are open: where each ends, and its location. One that is inside another ends before it.
+        // The prefixes that contain the current address: where each ends, and its location. An inner prefix ends first.
         let mut open: Vec<(u64, usize)> = Vec::new();
         let mut at = 0;
         for (network, length, number, _) in entries {
@@ -161,7 +161,7 @@ impl Locations {
         self.0.contains_key(&location.to_lowercase())
     }
 
-    /// As few prefixes as hold all addresses of a prefix that are in one of these locations, and nobody else.
+    /// The fewest prefixes that cover exactly those addresses of `within` that are in one of these locations.
     #[must_use]
     pub(super) fn prefixes(&self, locations: &[&str], within: Prefix) -> Vec<Prefix> {
         let first = u64::from(within.network().to_bits());
@@ -171,7 +171,7 @@ impl Locations {
         ranges.sort_unstable();
         let (mut joined, mut at) = (Vec::new(), 0);
         for (from, to) in ranges {
-            // What was said twice is there once.
+            // Addresses that are listed twice are added once.
             at = from.max(at);
             add(&mut joined, &mut at, to);
         }
@@ -188,7 +188,7 @@ impl Locations {
     }
 }
 
-/// Adds the addresses from `at` to `end` to ranges, and goes on at the end.
+/// Adds the addresses from `at` to `end` to ranges, and sets `at` to `end`.
 fn add(ranges: &mut Vec<(u64, u64)>, at: &mut u64, end: u64) {
     if *at < end {
         match ranges.last_mut() {
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(of(&all, "de"), ["192.0.2.0/25", "192.0.2.128/26", "198.51.100.0/24"]);
         assert_eq!(of(&all, "fr"), ["192.0.2.192/26", "203.0.113.0/24"]);
         assert_eq!(all.0.len(), 2);
-        // One that is damaged is refused, wherever the damage is, or says something else; nothing panics.
+        // A damaged database is refused, or says something else; nothing panics.
         let bytes = std::fs::read(&file).unwrap();
         let folder = std::env::temp_dir().join(format!("byway-locations-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();

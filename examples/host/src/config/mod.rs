@@ -39,7 +39,7 @@ use crate::router::Settings;
 /// How many keys the control port knows at most.
 pub const MAX_KEYS: usize = 16;
 
-/// A file that makes sense.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The TUN device.
@@ -60,17 +60,17 @@ pub struct Config {
     pub portion: Option<Portion>,
     /// Where the metrics page is.
     pub metrics: Option<SocketAddrV4>,
-    /// What the process keeps when it has opened everything.
+    /// The privileges that the process keeps after it has opened everything.
     pub privileges: Privileges,
-    /// Where connections are written down over a restart.
+    /// The file that keeps the connections over a restart.
     pub snapshot: Option<PathBuf>,
     file: PathBuf,
     text: String,
-    /// What cannot change while the program runs: name, text and place.
+    /// Fields that cannot change while the program runs: name, text and place.
     fixed: Vec<(String, String, Fault)>,
 }
 
-/// The TUN device, and what leads to it.
+/// The TUN device and its routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Its name.
@@ -79,29 +79,29 @@ pub struct Device {
     pub queues: usize,
     /// The longest packet that it takes, in bytes.
     pub mtu: u16,
-    /// How many packets wait in each queue while nobody reads them.
+    /// How many packets each queue can hold.
     pub queue_length: u32,
     /// Whether super-packets and unfinished checksums come through it.
     pub offload: bool,
     /// Whether the program sets up the device's address and routes, or finds them there.
     pub configure: bool,
-    /// What the kernel's own ICMP errors about translated packets come from: an address that the machine has. Without it
-    /// any of those.
+    /// The source of the kernel's own ICMP errors about translated packets: an address that the machine has. Without it, any
+    /// address of the machine.
     pub address: Option<Ipv4Addr>,
-    /// What is routed to it.
+    /// The prefixes that are routed to it.
     pub routes: Vec<Prefix>,
-    /// The number of its routing table, and of the rule that leads there.
+    /// The number of its routing table, which is also the priority of the rule that selects the table.
     pub table: u32,
-    /// Whether what is routed to it is dropped, and not routed elsewhere, while the program is not there.
+    /// Whether packets to the routed prefixes are dropped, and not routed elsewhere, while the program does not run.
     pub blackhole: bool,
 }
 
-/// What the process keeps when it has opened everything.
+/// The privileges that the process keeps after it has opened everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Privileges {
     /// The user that it becomes.
     pub user: Option<String>,
-    /// Whether the kernel keeps it from files and sockets that it has no need of.
+    /// Whether the kernel denies it files and sockets that it does not need.
     pub confine: bool,
 }
 
@@ -110,7 +110,7 @@ pub struct Privileges {
 pub struct Control {
     /// Where it listens.
     pub listen: SocketAddrV4,
-    /// Who may say what.
+    /// The keys, with what their owners may do.
     pub keys: Vec<ControlKey>,
 }
 
@@ -286,7 +286,7 @@ impl Config {
         &self.file
     }
 
-    /// Enters everything into translators that are thrown away, so that what they would refuse is said with its place.
+    /// Applies everything to temporary translators, so that what they refuse is reported with its place.
     fn try_out(&self) -> Result<(), Fault> {
         let mut config = self.clone();
         config.draw_all(None)?;
@@ -322,7 +322,7 @@ fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
             None => Err(root.fault("a [router] with an address is missing: ICMP errors come from it")),
         };
     };
-    // Read with the translators' own addresses.
+    // Read together with the translators' own addresses.
     let _ = table.get("own");
     let settings = Settings {
         address: table.need("address", ADDRESS)?.read(ADDRESS)?,
@@ -353,7 +353,7 @@ fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
     Ok(Some(settings))
 }
 
-/// What is expected of an address.
+/// The expected form of an address, for errors.
 const ADDRESS: &str = "an IPv4 address like \"10.0.0.1\"";
 
 fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> Result<Device, Fault> {
@@ -370,7 +370,7 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> 
         table: 7207,
         blackhole: true,
     };
-    // Replies, and what is for own addresses or for names, must come here in any case.
+    // Replies, and packets to own addresses or to the names' pool, must always come here.
     let mut routes = nat.routes();
     routes.extend(pool);
     let table = root.table("device")?;
@@ -426,7 +426,7 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> 
     Ok(device)
 }
 
-/// The number of a routing table that is not one of the kernel's: what is in byway's own table comes first for every packet.
+/// The number of a routing table that is not one of the kernel's: for every packet, byway's own table is searched first.
 fn own_table(value: &Value<'_>) -> Result<u32, Fault> {
     match value.number(1..=32_000)? {
         number @ 253..=255 => {
@@ -471,7 +471,7 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
     Ok(Control { listen: listen_on, keys })
 }
 
-/// The key file that a value names: its name as seen from here, and the number and the secret in it.
+/// The path of the key file that a value names, and the number and the secret in it.
 fn key_file(value: &Value<'_>, file: &Path) -> Result<(PathBuf, (u16, [u8; 32])), Fault> {
     let name = path(file, value.text("the name of a key file")?);
     let regular = only_regular(&name).map_err(|problem| format!("key file {}: {problem}", name.display()));
@@ -479,7 +479,7 @@ fn key_file(value: &Value<'_>, file: &Path) -> Result<(PathBuf, (u16, [u8; 32]))
     Ok((name, key))
 }
 
-/// A file's name, seen from where the configuration is.
+/// The path of a file that is named relative to the configuration's folder.
 fn path(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
 }

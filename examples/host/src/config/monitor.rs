@@ -33,24 +33,24 @@ pub struct Monitor {
     pub page: Option<SocketAddr>,
     /// The file with the page's token; made if it is not there.
     pub token: PathBuf,
-    /// Those that are listened to.
+    /// The translators that send reports.
     pub translators: Vec<Translator>,
-    /// What is decided about.
+    /// The services that the monitor decides about.
     pub services: Vec<Service>,
     /// Servers that report their load.
     pub loads: Vec<Load>,
-    /// What stands above the model.
+    /// Rules that take precedence over the model.
     pub rules: Vec<Rule>,
-    /// What was said elsewhere, and holds whatever the file says.
+    /// Settings from the command line, which override the file.
     pub overrides: Overrides,
 }
 
-/// What arguments say in the place of the file, also when it is read again.
+/// Settings from the command line that override the file, also when it is read again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// Where the page is.
     pub page: Option<SocketAddr>,
-    /// Whether nothing is sent; what the file says otherwise does not matter.
+    /// Whether nothing is sent, whatever the file says.
     pub dry_run: bool,
 }
 
@@ -83,11 +83,11 @@ pub struct Service {
     pub servers: Vec<Weighted>,
     /// What happens to the open connections of a server that is ejected or must be emptied.
     pub open_connections: Redivert,
-    /// Whether open connections of a server whose share falls are handed over to others, until all are as loaded again.
+    /// Whether open connections of a server whose share falls are handed over to others, until all servers are equally loaded.
     pub rebalance: bool,
-    /// The most of all shares that is moved at once, in per cent.
+    /// How much of all shares may be moved at once, in per cent.
     pub most_moved: u8,
-    /// How long shares rest after a change.
+    /// How long shares stay as they are after a change.
     pub dwell: Duration,
 }
 
@@ -104,14 +104,14 @@ pub struct Rule {
     pub servers: Vec<usize>,
     /// What it demands of them.
     pub demand: Demand,
-    /// When it holds; always without.
+    /// When it holds; always if `None`.
     pub window: Option<Window>,
     /// The locations that its clients are in, if it says so.
     pub locations: Vec<String>,
 }
 
 impl Rule {
-    /// For how many prefixes of clients the translators get a rule because of it.
+    /// For how many prefixes of clients the translators get rules of their own because of this rule.
     #[must_use]
     pub fn clients(&self) -> usize {
         if let Demand::Only(Some(clients)) = &self.demand { clients.len() } else { 0 }
@@ -138,7 +138,7 @@ impl Monitor {
         Self::parse(file, &document::text(file)?)
     }
 
-    /// Reads what a command needs that speaks with a monitor at work: all but the rules, and where clients are.
+    /// Reads what a command needs that talks to a running monitor: everything but the rules and the locations of clients.
     ///
     /// # Errors
     /// As [`Monitor::read`].
@@ -155,7 +155,7 @@ impl Monitor {
         of(file, text, true).map_err(|fault| ConfigError::at(file, text, fault))
     }
 
-    /// The same with what arguments say.
+    /// The same configuration with these overrides.
     #[must_use]
     pub fn with(mut self, overrides: Overrides) -> Self {
         self.page = overrides.page.or(self.page);
@@ -397,7 +397,7 @@ impl Places {
         Ok(Self { file, locations })
     }
 
-    /// The clients of a service that are in one of some locations, as few prefixes as hold them.
+    /// The clients of a service that are in one of the listed locations, as the fewest prefixes.
     fn of(&self, value: &Value<'_>, service: &Service) -> Result<Clients, Fault> {
         let mut names = Vec::new();
         for value in value.one_or_more() {
@@ -417,7 +417,7 @@ impl Places {
     }
 }
 
-/// Prefixes that are narrower than the clients of the service: the same ones would be its own rule.
+/// Prefixes that are narrower than the clients of the service: a rule for all its clients would be the service's own.
 fn clients(value: &Value<'_>, service: &Service) -> Result<Clients, Fault> {
     let of_service = service.matches.from_clients();
     let mut all: Vec<Prefix> = Vec::new();

@@ -19,22 +19,22 @@ use crate::packet;
 /// The section `[names]`.
 #[derive(Clone, Debug)]
 pub struct NamesSection {
-    /// Whose queries are looked at.
+    /// The DNS servers to which queries are intercepted.
     pub servers: Prefix,
-    /// What relayed queries come from; without it `router.address`.
+    /// The source address of relayed queries; `router.address` if `None`.
     pub address: Option<Ipv4Addr>,
     /// How many entries there is room for.
     pub capacity: usize,
     answers_per_second: u32,
     negative_ttl: u32,
     recursion: bool,
-    /// What originals are drawn from.
+    /// The prefix that originals are drawn from.
     pub pool: Option<Prefix>,
-    /// The entries, in the file's order; behind them those whose originals were drawn.
+    /// The entries, in the file's order, followed by those whose originals were drawn.
     pub entries: Vec<Entry>,
-    /// Those whose originals are to be drawn.
+    /// The entries whose originals are to be drawn.
     pub pooled: Vec<Pooled>,
-    /// Who is asked what clients ask this machine itself.
+    /// How queries that clients send to this machine itself are relayed.
     pub relay: Option<RelaySection>,
 }
 
@@ -62,7 +62,7 @@ pub enum Answer {
 }
 
 impl PartialEq for Entry {
-    /// Wherever it stands.
+    /// The place in the file does not matter.
     fn eq(&self, other: &Self) -> bool {
         (self.key(), self.ttl, &self.answer) == (other.key(), other.ttl, &other.answer)
     }
@@ -80,7 +80,7 @@ impl Entry {
         Self { pattern, clients, ttl: listed.ttl(), answer, place: Fault::default() }
     }
 
-    /// From what [`Display`](core::fmt::Display) has written. `None` if it is something else.
+    /// Parses what [`Display`](core::fmt::Display) has written. `None` if it is something else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.splitn(4, ' ');
@@ -94,13 +94,13 @@ impl Entry {
         Some(Self { pattern, clients, ttl, answer, place: Fault::default() })
     }
 
-    /// No other entry has the same.
+    /// The key, which no other entry has.
     #[must_use]
     pub const fn key(&self) -> (Pattern, Prefix) {
         (self.pattern, self.clients)
     }
 
-    /// The entry in the library's form; of one that is tied to a rule, without an address.
+    /// The entry in the library's form; one that is tied to a rule has no address.
     #[must_use]
     pub fn entry(&self) -> NameEntry<'_> {
         let entry = NameEntry::new(self.pattern).clients(self.clients).ttl(self.ttl);
@@ -135,7 +135,7 @@ impl NamesSection {
             .answers_per_second(self.answers_per_second)
     }
 
-    /// Enters all of it into a table that is thrown away, so that what it would refuse is said with its place.
+    /// Enters everything into a temporary table, so that what it refuses is reported with its place.
     pub(super) fn try_out(&self) -> Result<(), Fault> {
         let mut names = Names::new(self.config([0; 32]), HeapNames::new(self.capacity, 1));
         for entry in &self.entries {
@@ -211,7 +211,7 @@ pub(super) fn read(
     Ok(Some(section))
 }
 
-/// What relayed queries come from: an address of this machine that no connection is translated to.
+/// The source address of relayed queries: an address of this machine that is not an alternative address.
 fn relay_address(value: &Value<'_>, nat: &Nat) -> Result<Ipv4Addr, Fault> {
     let address = value.read(ADDRESS)?;
     match nat.is_alternative(address) {
@@ -272,7 +272,7 @@ fn pool(value: &Value<'_>) -> Result<Prefix, Fault> {
     Ok(pool)
 }
 
-/// A time in whole seconds, up to what DNS can say.
+/// A time in whole seconds, up to the largest TTL of DNS.
 fn ttl(value: &Value<'_>) -> Result<u32, Fault> {
     const EXPECTED: &str = "whole seconds, at most 2147483647";
     let time: Duration = value.duration()?;

@@ -20,7 +20,7 @@ pub struct Capacity {
     pub servers: usize,
     /// Datagrams under way in fragments.
     pub fragments: usize,
-    /// Events that wait to be told.
+    /// Events that wait to be reported.
     pub events: usize,
     /// Whether each connection is measured.
     pub measure: bool,
@@ -45,7 +45,7 @@ impl Capacity {
     }
 }
 
-/// What the translators are told.
+/// The settings of the translators.
 #[derive(Clone, Debug)]
 pub struct Nat {
     /// Alternative addresses, first and last, and the ports of each.
@@ -68,7 +68,7 @@ pub struct Nat {
     places: Places,
 }
 
-/// Where things stand that a translator may refuse.
+/// The places of settings that a translator may refuse.
 #[derive(Clone, Debug)]
 struct Places {
     alternatives: Option<Fault>,
@@ -99,7 +99,7 @@ impl Nat {
         self.own.iter().fold(config, |config, own| config.own(*own))
     }
 
-    /// The alternative addresses as one line: a snapshot belongs to them.
+    /// The alternative addresses as one line: a snapshot can only be used with the same ones.
     #[must_use]
     pub fn alternatives_text(&self) -> String {
         let each = self
@@ -123,7 +123,7 @@ impl Nat {
         routes
     }
 
-    /// Translators of these settings, with little room for connections. They measure, if that is `needed` and wanted.
+    /// Translators with these settings, and little room for connections. They measure if that is both `needed` and configured.
     pub(super) fn try_out(&self, shards: usize, needed: bool) -> Result<Sharded<Heap>, Fault> {
         let measure = self.capacity.measure && needed;
         let capacity = Capacity { connections: 16, measure, events: 0, fragments: 0, ..self.capacity };
@@ -140,7 +140,7 @@ impl Nat {
     }
 }
 
-/// The fewest prefixes that are these addresses.
+/// The fewest prefixes that cover exactly these addresses.
 fn prefixes(first: Ipv4Addr, last: Ipv4Addr) -> Vec<Prefix> {
     let (mut next, last) = (u64::from(first.to_bits()), u64::from(last.to_bits()));
     let mut all = Vec::new();
@@ -221,8 +221,8 @@ fn alternative(value: &Value<'_>) -> Result<(Ipv4Addr, Ipv4Addr, RangeInclusive<
     found.ok_or_else(|| value.fault(format!("\"{text}\" found: expected {EXPECTED}")))
 }
 
-/// The machine's addresses, which stand with the router's: its address first, since what the translators say comes from
-/// the first.
+/// The machine's own addresses, from `[router]`: `router.address` comes first, since translators send their own messages from the
+/// first one.
 fn own(root: &Table<'_>) -> Result<(Vec<Ipv4Addr>, Option<Fault>), Fault> {
     let Some(table) = root.table("router")? else {
         return Ok((Vec::new(), None));
@@ -231,7 +231,7 @@ fn own(root: &Table<'_>) -> Result<(Vec<Ipv4Addr>, Option<Fault>), Fault> {
     let mut all = Vec::new();
     let address = table.get("address");
     let own = table.get("own").map_or(Vec::new(), |own| own.one_or_more());
-    // What relayed queries come from is as much this machine's.
+    // The source address of relayed queries is an own address too.
     let relay = names.as_ref().and_then(|names| names.get("address"));
     for value in address.iter().cloned().chain(own).chain(relay) {
         let one: Ipv4Addr = value.read(ADDRESS)?;

@@ -21,12 +21,12 @@ pub struct Pooled {
     pub(super) pattern: Pattern,
     pub(super) clients: Prefix,
     pub(super) ttl: u32,
-    /// Where connections to the original go. It is for the pool as long as no original is drawn.
+    /// Where connections to the original go. Until an original is drawn, its match is the whole pool.
     pub(super) rule: Rule,
     pub(super) place: Fault,
 }
 
-/// What no original may be.
+/// Addresses that cannot be drawn as originals.
 #[derive(Debug, Default)]
 struct Taken {
     addresses: HashSet<Ipv4Addr>,
@@ -42,7 +42,8 @@ impl Taken {
             || self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&address))
     }
 
-    /// Its originals and its servers. A masquerade for many addresses takes none: it is for what no other rule is for.
+    /// Adds a rule's originals and servers. A masquerade for many addresses takes none: it is for packets that no other rule
+    /// matches.
     fn add_rule(&mut self, matches: Match, servers: &[Weighted], keeps_source: bool) {
         let destination = matches.destination();
         let is_same = servers.iter().all(|server| server.target == Target::Same);
@@ -70,7 +71,7 @@ impl Taken {
         }
     }
 
-    /// What a configuration says, before anything is drawn.
+    /// The addresses that a configuration uses, before anything is drawn.
     fn by(config: &Config, section: &NamesSection) -> Self {
         let mut taken = Self::default();
         taken.addresses.extend(config.nat.own.iter().chain(&config.device.address));
@@ -82,21 +83,21 @@ impl Taken {
         taken
     }
 
-    /// What there is besides, by instructions for instance.
+    /// Adds the addresses in use besides, because of instructions for example.
     fn add(&mut self, there: &Said) {
         there.rules.iter().for_each(|rule| self.add_rule(rule.matches(), rule.servers(), rule.options().keep_source));
         there.names.iter().for_each(|entry| self.add_entry(entry));
     }
 }
 
-/// What a name is found by, and sorted by.
+/// The key by which names are found and sorted.
 fn key(pattern: &Pattern, clients: Prefix) -> (Vec<u8>, bool, Ipv4Addr, u8) {
     (pattern.name().as_wire().to_vec(), pattern.is_suffix(), clients.network(), clients.length())
 }
 
 impl Config {
-    /// Draws an original for each name that has servers of its own, and makes it a rule and an entry like others. A name that
-    /// had one keeps it: `said` is what the configuration before had said. What is `there` now is not drawn.
+    /// Draws an original for each name that has servers of its own, and makes it a rule and an entry like others. A name that had
+    /// one in the configuration before keeps it. Addresses that are in use now are not drawn.
     ///
     /// # Errors
     /// [`ConfigError`] names the entry for which the pool has no address, or whose address something else has now.
@@ -123,7 +124,7 @@ impl Config {
         let mut pooled = section.pooled.clone();
         pooled.sort_by_cached_key(|pooled| key(&pooled.pattern, pooled.clients));
         let (mut new, mut entries, mut rules) = (Vec::new(), Vec::new(), Vec::new());
-        // Those that are kept first, so that no other name draws them.
+        // Originals that are kept come first, so that no other name draws them.
         let mut given = HashSet::new();
         for pooled in pooled {
             // Names that had one rule together each get their own now.
@@ -165,7 +166,7 @@ impl Config {
     }
 }
 
-/// What was before, when originals are drawn for what comes.
+/// The state before originals are drawn for a new configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Before<'a> {
     /// What the configuration had said.
@@ -183,7 +184,7 @@ impl Pooled {
     }
 }
 
-/// The original of a rule like those for what was drawn.
+/// The original of a rule, if it looks like one that was made for a drawn original.
 fn drawn(rule: Match, pool: Prefix) -> Option<Ipv4Addr> {
     let original = rule.destination().network();
     (rule == Match::from(original) && pool.contains(original)).then_some(original)
@@ -314,7 +315,7 @@ least_loaded = true
         let there = Said { rules: vec![format!("{taken}:443 tcp to 20.0.0.9").parse().unwrap()], ..nothing.clone() };
         let beside = drawn(&elsewhere, Some(Before { said: &said, there: &there })).unwrap();
         assert_ne!(originals(&beside)["www.test"], taken);
-        // What a rule of the file takes away is refused, wherever clients would be led otherwise.
+        // A rule of the file that takes an original away is refused if clients may have cached that original.
         let rule = format!("{FILE}[[rule]]\ndivert = \"{www}:443 tcp\"\nto = \"20.0.0.9\"\n");
         let said = Said::by(&first);
         let error = drawn(&rule, Some(Before { said: &said, there: &said })).unwrap_err();

@@ -20,7 +20,7 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
         (None, None) => return Err(table.fault("listen or connect is missing: one portion listens, the other connects")),
     };
     let name = table.need("key", "the name of a key file")?;
-    // Its number says nothing here.
+    // The key's number is not used here.
     let (key, (_, secret)) = super::key_file(&name, file)?;
     let refresh = match table.get("refresh") {
         None => Duration::from_secs(1),
@@ -40,7 +40,7 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
     let Timeouts { tcp_established, tcp_transitory, udp, icmp, .. } = nat.timeouts;
     let shortest = tcp_established.min(tcp_transitory).min(udp).min(icmp);
     if refresh * 3 > shortest {
-        // What passes one portion only must not be too old at the other.
+        // A connection whose packets pass only one portion must not expire at the other.
         let problem = format!("refresh of {refresh:?} is more than a third of the shortest time-out, {shortest:?}");
         return Err(table.fault(problem));
     }

@@ -1,4 +1,4 @@
-//! The DNS servers that are asked what clients ask this machine itself.
+//! The DNS servers to which queries to this machine itself are relayed.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
@@ -46,7 +46,7 @@ impl RelaySection {
     }
 }
 
-/// Reads the section; `intercepted` are the servers whose queries are looked at.
+/// Reads the section. `intercepted` are the DNS servers to which queries are intercepted.
 pub(super) fn read(
     table: &Table<'_>,
     nat: &Nat,
@@ -62,7 +62,7 @@ pub(super) fn read(
         servers,
         clients,
         queries: queries as usize,
-        // So that it takes several clients to keep others out.
+        // So that a single client cannot keep others out.
         per_client: table.or("queries_per_client", (queries / 4).max(1), |v| v.number(0..=16_384))?,
         patience: table.or("patience", RelayConfig::DEFAULT_PATIENCE, Value::duration)?,
         attempts: table.or("attempts", RelayConfig::DEFAULT_ATTEMPTS, |v| v.number(1..=255))?,
@@ -71,7 +71,7 @@ pub(super) fn read(
     table.finish()?;
     section.config([0; 32]).check().map_err(|error| table.fault(error))?;
     if !nat.own.iter().chain(&address).any(|own| intercepted.contains(*own)) {
-        // A name of the table would be relayed like others, and the answer not be ours.
+        // Otherwise a query for a name of the table would be relayed too, and not answered here.
         return Err(table.fault(format!("names.servers ({intercepted}) has no address of this machine: nobody could ask it")));
     }
     Ok(section)

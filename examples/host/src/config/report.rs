@@ -21,10 +21,10 @@ pub enum Transport {
     Tcp,
 }
 
-/// What `[report]` says.
+/// The settings of `[report]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Who collects.
+    /// The collector's address.
     pub collector: SocketAddrV4,
     /// How messages get there.
     pub transport: Transport,
@@ -41,7 +41,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What the exporter of a shard is told. Observation domains are numbered from 1: zero stands for the whole process.
+    /// The settings of a shard's exporter. Observation domains are numbered from 1: zero stands for the whole process.
     #[must_use]
     pub const fn settings(&self, shard: u32) -> Settings {
         let templates = match self.transport {

@@ -4,7 +4,7 @@ use byway::{Divert, DivertOptions, Match, Midstream, ParseError, Weighted};
 
 use super::document::{Fault, Table, Value};
 
-/// How many servers a rule names at most, so that it can be said in an instruction too.
+/// The most servers that a rule may name: as many as fit into an instruction.
 const MAX_SERVERS: usize = 16;
 
 /// A rule.
@@ -12,17 +12,17 @@ const MAX_SERVERS: usize = 16;
 pub struct Rule {
     /// What it matches.
     pub matches: Match,
-    /// Where that goes.
+    /// The servers that it leads to.
     pub servers: Vec<Weighted>,
-    /// What it asks for besides.
+    /// Its options.
     pub options: DivertOptions,
-    /// Whether its packets leave untranslated rather than not at all.
+    /// Whether packets that cannot be translated leave as they are, and are not dropped.
     pub fail_open: bool,
     place: Fault,
 }
 
 impl PartialEq for Rule {
-    /// Whether they say the same, wherever they stand.
+    /// The place in the file does not matter.
     fn eq(&self, other: &Self) -> bool {
         self.divert() == other.divert() && self.fail_open == other.fail_open
     }
@@ -35,7 +35,7 @@ impl Rule {
         Divert::new(self.matches).to_group(&self.servers).with_options(self.options)
     }
 
-    /// The same rule for something else.
+    /// The same rule with another match.
     pub(super) fn about(&self, matches: Match) -> Self {
         Self { matches, ..self.clone() }
     }

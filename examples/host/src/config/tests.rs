@@ -59,7 +59,7 @@ fn a_rule_may_eject_what_fails_if_servers_are_measured() {
     assert!(error.ends_with("failing servers cannot be ejected, since servers are not measured"), "{error}");
 }
 
-/// What is wrong, what stands in its place in the good file, and what is said.
+/// The text in the good file, the text in its place, and the error.
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (right, wrong, said) in [
@@ -190,7 +190,7 @@ fn what_is_wrong_is_said_with_its_place() {
     assert_eq!(missing, "/nowhere/byway.toml: No such file or directory (os error 2)");
 }
 
-/// Nobody waits for what a pipe may bring, and a device without an end fills no memory.
+/// Nothing waits for a pipe, and an endless device does not fill the memory.
 #[test]
 fn only_regular_files_are_read() {
     let refused = |file: &str| Config::read(Path::new(file)).unwrap_err().to_string();
@@ -211,7 +211,7 @@ fn own_addresses_are_those_of_a_host() {
     }
 }
 
-/// What the start would refuse, the check does.
+/// The check refuses what the start would refuse.
 #[test]
 fn a_page_is_for_this_machine() {
     let said = |page: &str| {
@@ -377,7 +377,7 @@ fn servers_of_other_names_are_read() {
     let changed = parse(&(GOOD.to_owned() + &RELAY.replace("1500ms", "2s"))).unwrap().check_reload(&config);
     let why = "names.relay.patience: it cannot change while byway runs (it was \"1500ms\"): restart byway";
     assert!(changed.unwrap_err().to_string().ends_with(why));
-    // It can neither come nor go.
+    // The section can neither be added nor removed.
     let without = parse(&(GOOD.to_owned() + "[names]\n")).unwrap();
     assert!(without.check_reload(&config).is_err() && config.check_reload(&without).is_err());
 }

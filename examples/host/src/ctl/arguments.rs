@@ -159,7 +159,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
         _ if help => ([127, 0, 0, 1], 0).into(),
         Some(agent) => {
             let found: Vec<_> = agent.to_socket_addrs().map_err(|e| format!("--agent {agent}: {e}"))?.collect();
-            // Translators speak IPv4; `localhost` is often the other one first.
+            // Translators use IPv4, but `localhost` is often an IPv6 address first.
             let best = found.iter().find(|at| at.is_ipv4()).or(found.first());
             *best.ok_or_else(|| format!("--agent {agent}: no such host"))?
         }

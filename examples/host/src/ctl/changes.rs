@@ -19,7 +19,7 @@ const COMMANDS: [&str; 7] = ["divert", "redivert", "restore", "limit", "timeouts
 #[expect(clippy::large_enum_variant, reason = "there are as many as lines of a request")]
 pub(crate) enum Change {
     Instruction(Instruction),
-    /// Some time-outs, while the others stay: what those are is to be asked first.
+    /// Some time-outs; the current values of the others have to be asked for first.
     Timeouts(Vec<(Field, Duration)>),
 }
 
@@ -35,7 +35,7 @@ impl Change {
         matches!(self, Self::Instruction(Instruction::Name(_) | Instruction::RemoveName { .. }))
     }
 
-    /// The instruction, where these are the time-outs that hold now.
+    /// The instruction. `now` are the current time-outs.
     pub(crate) fn instruction(&self, now: Timeouts) -> Instruction {
         match self {
             Self::Instruction(instruction) => *instruction,
@@ -58,7 +58,7 @@ impl Change {
     }
 }
 
-/// What can stand behind a change.
+/// The options of a change.
 #[derive(Default)]
 pub(crate) struct Options {
     protocol: Option<Protocol>,
@@ -80,7 +80,7 @@ const HOW: [(&str, Redivert); 4] = [
     ("hand-over-or-reset", Redivert::HandOverOrReset),
 ];
 
-/// Whether an option says anything about a command.
+/// Whether a command takes an option.
 fn belongs(option: &str, command: &str) -> bool {
     match option {
         "protocol" => matches!(command, "divert" | "restore"),
@@ -101,7 +101,7 @@ impl Options {
         self.given.push(name.into());
     }
 
-    /// Nothing may be said that would not be listened to.
+    /// Refuses options that the command would ignore.
     pub(crate) fn check(&self, command: &str) -> Result<(), String> {
         match self.given.iter().find(|option| !belongs(option, command)) {
             Some(option) => Err(format!("--{option} does not belong to {command}")),
@@ -109,7 +109,7 @@ impl Options {
         }
     }
 
-    /// Takes an option, if it is one of these; its value is the parser's next.
+    /// Takes an option if it is one of these; its value is the parser's next argument.
     pub(crate) fn take(&mut self, name: &str, parser: &mut Parser) -> Result<bool, String> {
         if let Some((_, how)) = HOW.iter().find(|(option, _)| *option == name) {
             let is_other = |given: &&String| *given != name && HOW.iter().any(|(option, _)| given == option);
@@ -198,7 +198,7 @@ pub(crate) struct Line {
     pub(crate) change: Change,
 }
 
-/// Reads the lines of a transaction. What is behind a `#` is for people.
+/// Reads the lines of a transaction. A `#` begins a comment.
 ///
 /// # Errors
 /// Says in one line what is wrong, and in which line.

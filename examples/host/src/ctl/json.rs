@@ -1,4 +1,4 @@
-//! JSON, as far as this program says any.
+//! The JSON that this program writes.
 
 use core::fmt;
 

@@ -48,9 +48,9 @@ impl Link {
         refused.map_or(Ok(link), |why| Err(LinkError::Refused(why)))
     }
 
-    /// Asks for something, again and again until it is answered, and reads the answer.
+    /// Sends a request, repeats it until it is answered, and reads the answer.
     pub(crate) fn ask<R>(&mut self, request: &Request, read: impl Fn(&Answer<'_>) -> R) -> Result<R, LinkError> {
-        // A session is asked one thing at a time here, so that it is ready.
+        // There is only one request at a time here, so the client is ready.
         self.client.send(self.now(), request).map_err(|e| std::io::Error::other(e.to_string()))?;
         self.exchange(|incoming| match incoming {
             Incoming::Answer(answer) => Some(read(&answer)),
@@ -58,7 +58,7 @@ impl Link {
         })
     }
 
-    /// Says that the session is over. Whether that arrives is not waited for: a session that nobody uses ends by itself.
+    /// Ends the session, without waiting for an answer: an unused session ends by itself.
     pub(crate) fn close(&mut self) {
         let now = self.now();
         if self.client.send(now, &Request::one(Instruction::Close)).is_ok()
@@ -68,7 +68,7 @@ impl Link {
         }
     }
 
-    /// Takes what comes until `until`, and hands on the events until `tell` says that nobody wants them.
+    /// Receives events until `until`, or until `tell` returns false.
     pub(crate) fn listen(
         &mut self,
         until: std::time::Instant,

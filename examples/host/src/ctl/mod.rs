@@ -28,11 +28,11 @@ const SUBSCRIPTION: u16 = 60;
 /// Why it did not work.
 enum Failure {
     Refused(RefusedBy),
-    /// The same, and whose fault it was: a line of a file.
+    /// The same, with the line of the file that caused it.
     RefusedLine(RefusedBy, Option<usize>),
     Arguments(String),
     Link(LinkError),
-    /// Whoever was reading what it says has gone, as `head` does.
+    /// The reader of the output has gone, as `head` does.
     Unheard,
 }
 
@@ -52,7 +52,7 @@ fn said(written: std::io::Result<()>) -> Result<(), Failure> {
     written.map_err(|e| if gone(&e) { Failure::Unheard } else { LinkError::Socket(e).into() })
 }
 
-/// Does what these arguments say, which stand behind `ctl`.
+/// Runs the command in the arguments after `ctl`.
 #[must_use]
 pub fn run(words: Vec<OsString>) -> ExitCode {
     #[cfg(unix)]
@@ -103,7 +103,7 @@ fn fail(failure: Failure, json: bool) -> ExitCode {
 fn carry_out(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
     let mut link = Link::open(arguments.agent, key)?;
     let done = obey(&mut link, arguments);
-    // Gives the session's place back, also if something was refused.
+    // Frees the session's place, also if something was refused.
     link.close();
     done
 }
@@ -142,7 +142,7 @@ fn obey(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does something once, or so many times, with a second in between.
+/// Calls `show` once, or with `watch` `count` times, with a second in between.
 fn each_second(watch: bool, count: u64, mut show: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let times = if watch { count } else { 1 };
     for time in 0..times {
@@ -154,12 +154,12 @@ fn each_second(watch: bool, count: u64, mut show: impl FnMut() -> Result<(), Fai
     Ok(())
 }
 
-/// Shows a text in the place of the one before, as far as the terminal has room; or below it, where there is none.
+/// Shows a text in the place of the one before, cut to the size of the terminal; without a terminal, below it.
 fn show_live(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let written = match console::Term::stdout().size_checked() {
         Some((rows, columns)) => {
-            // Home, and clear what was there. The cursor has a line too.
+            // Cursor to the top left, and clear. The cursor needs a line too.
             let lines = text.lines().take(usize::from(rows).saturating_sub(1));
             let lines = lines.map(|line| line.chars().take(columns.into()).chain(['\n']).collect::<String>());
             write!(out, "\x1b[H\x1b[J{}", lines.collect::<String>())
@@ -169,7 +169,7 @@ fn show_live(text: &str) -> Result<(), Failure> {
     said(written.and_then(|()| out.flush()))
 }
 
-/// Adds to a request what holds for all of them.
+/// Adds the conditions that all requests have in common.
 fn conditions(arguments: &Arguments, request: Request) -> Request {
     let request = if arguments.dry_run { request.dry_run() } else { request };
     arguments.only_if.map_or(request, |generation| request.only_if(generation))
@@ -192,7 +192,7 @@ fn ask_all<R>(
     Ok(link.ask(&request, |answer| answer.refused().map_or_else(|| Ok(read(answer)), Err))?)
 }
 
-/// The time-outs that hold now, if they are needed to know what a change says.
+/// The current time-outs, if they are needed for one of these changes.
 fn timeouts<'a>(link: &mut Link, changes: impl IntoIterator<Item = &'a Change>) -> Result<Timeouts, Failure> {
     if !changes.into_iter().any(|change| matches!(change, Change::Timeouts(_))) {
         return Ok(Timeouts::RECOMMENDED);
@@ -326,7 +326,7 @@ fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<()
         return say(Json::Object(vec![("connections", list)]));
     }
     if watch && let Some((rows, _)) = console::Term::stdout().size_checked() {
-        // What is above and below the connections, and the cursor, have lines too.
+        // The lines above and below the table, and the cursor, need room too.
         let table = show::connections(&mut all, usize::from(rows).saturating_sub(4));
         return show_live(&format!("{} connections\n{table}", all.len()));
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-/// Does it: the arguments are those behind `pcap`.
+/// Runs the command. `words` are the arguments after `pcap`.
 ///
 /// # Errors
 /// Says in one line what is wrong: with the arguments, or with doing it.
@@ -41,7 +41,7 @@ pub(super) fn run(words: Vec<OsString>) -> Result<(), (u8, String)> {
             0 => return is_capture.map_or(Err((3, "byway says nothing: is it an older one?".into())), |_| Ok(())),
             // A capture begins with a block of its own; anything else is a reason.
             length if *is_capture.get_or_insert(buffer[0] == 0x0a) => {
-                // Whoever reads it may have seen enough.
+                // The reader may have closed the pipe.
                 if out.write_all(&buffer[..length]).and_then(|()| out.flush()).is_err() {
                     return Ok(());
                 }

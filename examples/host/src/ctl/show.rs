@@ -7,7 +7,7 @@ use byway::{Connection, Event, Match, Measured, Midstream, Prefix, Volume, Weigh
 use super::changes::FIELDS;
 use super::json::Json;
 
-/// What a change has done, in a sentence; of a rule, or of an entry of a name.
+/// The effect of a change in a sentence; a change of a rule, or of an entry of a name.
 pub(crate) fn effect(effect: Effect, of_name: bool, dry_run: bool) -> String {
     let Effect { outcome, servers, connections, .. } = effect;
     let would = if dry_run { "would be " } else { "" };
@@ -28,7 +28,7 @@ pub(crate) fn effect(effect: Effect, of_name: bool, dry_run: bool) -> String {
     }
 }
 
-/// The same as an object; `line` says where the instruction stood, if it was one of several.
+/// The same as a JSON object; `line` is that of the instruction, if it was one of several.
 pub(crate) fn effect_json(effect: Effect, line: Option<usize>) -> Json {
     let mut fields = line_field(line);
     fields.extend([
@@ -168,7 +168,7 @@ pub(crate) fn names(answer: &Answer<'_>) -> (Vec<Name>, Option<NameSizes>, Optio
 }
 
 impl Name {
-    /// Names that belong together stand together.
+    /// The sort key: related names stand together.
     pub(crate) fn order(&self) -> (Vec<String>, bool, String) {
         let name = self.pattern.name().to_string();
         let labels = name.split('.').rev().map(String::from).collect();
@@ -278,7 +278,7 @@ pub(crate) fn connection_json((connection, measured): &Entry) -> Json {
     Json::Object(fields)
 }
 
-/// What an event says: its name, the connection, and a word more.
+/// The parts of an event: its name, the connection, and a detail.
 fn event_parts(event: &Event) -> (&'static str, Option<&Connection>, String) {
     match event {
         Event::Opened(c) => ("opened", Some(c), String::new()),

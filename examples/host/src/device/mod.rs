@@ -19,7 +19,7 @@ use crate::vnet::{LENGTH, VnetHeader};
 /// Room for the longest packet there is.
 pub const FRAME: usize = LENGTH + 65_535;
 
-/// What a device leaves to its readers and takes from its writers.
+/// Work that a device leaves to its readers, and accepts unfinished from its writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offload {
     /// Unfinished checksums, and super-packets of TCP.
@@ -33,7 +33,7 @@ pub struct Offload {
 pub struct Queue {
     fd: OwnedFd,
     has_header: bool,
-    /// What is finished here, since the device has refused to.
+    /// A buffer for frames that are finished here because the device has refused to.
     finished: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ pub fn open(device: &Device) -> Result<(Vec<Queue>, Offload), String> {
 
 fn build(device: &Device, offload: bool) -> io::Result<SyncDevice> {
     let builder = DeviceBuilder::new().name(&device.name).multi_queue(device.queues > 1).offload(offload);
-    // Up comes the device when everything else is ready.
+    // The device comes up when everything else is ready.
     builder.inherit_enable_state().build_sync()
 }
 
@@ -114,7 +114,7 @@ impl Queue {
         Ok(rustix::io::write(&self.fd, frame.get(from..).unwrap_or_default()).map(drop)?)
     }
 
-    /// Does here what was left to whoever sends the frame.
+    /// Finishes the checksum and the segmentation of a frame here, and sends the result.
     fn send_finished(&mut self, header: &VnetHeader, frame: &[u8], counters: &mut Counters) {
         let mut finished = core::mem::take(&mut self.finished);
         let mut send = |packet: &[u8], counters: &mut Counters| {
@@ -126,7 +126,7 @@ impl Queue {
         let mut packet = frame.get(LENGTH..).unwrap_or_default().to_vec();
         let is_done = match header.super_packet() {
             Some(_) => segment::split(header, &packet, |one| send(one, counters)),
-            // Fragments of one datagram: whoever forwards the packet cuts it.
+            // Fragments of one datagram (UFO) too: the packet is fragmented when it is forwarded.
             None => {
                 segment::complete(header, &mut packet) && {
                     send(&packet, counters);

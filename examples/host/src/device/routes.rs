@@ -1,7 +1,7 @@
-//! What leads packets to the device: a routing table of its own, in which nobody looks who comes from the device.
+//! The routes to the device: a routing table of its own, which is not used for packets that come from the device.
 //!
-//! That is why what passes untranslated cannot come back: a packet from the device is routed as if the device were not
-//! there. With routes in the main table a passed packet would go round until its TTL ran out.
+//! So packets that pass untranslated cannot come back: a packet from the device is routed as if the device were not there. With
+//! routes in the main table such a packet would go round until its TTL runs out.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -12,22 +12,23 @@ use crate::config::Device;
 /// The metric of byway's blackholes: worse than that of the routes beside them.
 const BLACKHOLE_METRIC: &str = "4096";
 
-/// Sets up the device's link and routes. What leads there already stays.
+/// Sets up the device's link and routes. Routes that exist already stay.
 ///
 /// # Errors
-/// One line that says what `ip` had to object.
+/// One line with the error of `ip`.
 pub fn add_routes(device: &Device) -> Result<(), String> {
     let Device { name, mtu, table, queue_length, .. } = device;
     let mut lines = vec![format!("link set dev {name} mtu {mtu} txqueuelen {queue_length} up")];
     match device.address.map_or_else(|| first_address(name), |address| Ok(Some(address.to_string())))? {
-        // For the kernel's own ICMP errors: it speaks from it, and takes what comes back out of a device that has one.
+        // For the kernel's own ICMP errors: it sends them from this address, and accepts what comes back from a device that has
+        // an address.
         Some(address) => lines.push(format!("address replace {address}/32 dev {name}")),
         None => tracing::warn!("this machine has no address: say device.address, for the kernel's own ICMP errors"),
     }
     for route in &device.routes {
         lines.push(format!("route replace {route} dev {name} table {table}"));
         if device.blackhole {
-            // It takes over when the device goes.
+            // The blackhole takes over when the device is gone.
             lines.push(format!("route replace blackhole {route} table {table} metric {BLACKHOLE_METRIC}"));
         }
     }
@@ -40,12 +41,12 @@ pub fn add_routes(device: &Device) -> Result<(), String> {
     Ok(())
 }
 
-/// What the kernel itself says to the outside, an ICMP error about a packet from the device, comes back out of the device
-/// translated, from one of the machine's own addresses. Without this it would be taken for a forgery.
+/// Lets the kernel accept its own ICMP errors: one about a packet from the device comes back out of the device translated, with
+/// one of the machine's own addresses as its source. Without these settings it would be taken for spoofed.
 fn accept_own_errors(name: &str) {
-    // What the kernel would say in IPv6 by itself is not for here. It may have no IPv6.
+    // The kernel's own IPv6 messages must not go through this device. The kernel may have no IPv6.
     let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
-    // Strict filtering looks at the device too, and these addresses are another's. 2 is loose.
+    // Strict reverse-path filtering also checks the device, and these addresses belong to another one. 2 is loose.
     for (setting, value) in [("accept_local", "1"), ("rp_filter", "2")] {
         let setting = format!("/proc/sys/net/ipv4/conf/{name}/{setting}");
         if let Err(error) = std::fs::write(&setting, value) {
@@ -66,18 +67,18 @@ fn first_address(name: &str) -> Result<Option<String>, String> {
     Ok(addresses.next())
 }
 
-/// Removes what an earlier configuration has left in the table. What somebody else has put there stays.
+/// Removes routes that an earlier configuration has left in the table. Routes of other programs stay.
 ///
 /// # Errors
-/// One line that says what `ip` had to object.
+/// One line with the error of `ip`.
 pub fn remove_other_routes(device: &Device) -> Result<(), String> {
     let shown = ip(&["-o", "-4", "route", "show", "table", &device.table.to_string()], None)?;
     let lines = left_over(device, &shown);
     if lines.is_empty() { Ok(()) } else { ip(&["-4", "-batch", "-"], Some(&lines.join("\n"))).map(drop) }
 }
 
-/// What removes those of a table's routes that byway has set and that the configuration does not want: they lead to its
-/// device, or are its blackholes.
+/// The commands that remove the routes of a table that byway has set and that the configuration does not contain: those to its
+/// device, and its blackholes.
 fn left_over(device: &Device, shown: &str) -> Vec<String> {
     let Device { name, table, .. } = device;
     let wanted: HashSet<String> = device.routes.iter().map(ToString::to_string).collect();
@@ -110,7 +111,7 @@ fn ip(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
     };
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // If it has gone its output says why.
+        // If `ip` has ended, its output says why.
         let _ = stdin.write_all(input.unwrap_or_default().as_bytes());
     }
     let output = child.wait_with_output().map_err(failed)?;
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// A table that is somebody else's as well, as the main one is: what leads elsewhere is not byway's to remove.
+    /// In a table that others use too, such as the main one, routes that lead elsewhere are not byway's to remove.
     #[test]
     fn only_own_routes_are_removed() {
         let text = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = [\"10.10.10.10\"]\n";

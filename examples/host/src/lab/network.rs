@@ -8,7 +8,7 @@ use super::space::Space;
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 4);
 /// The proxy, as the client's router.
 pub const PROXY: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 1);
-/// What byway's own messages come from.
+/// The source address of byway's own messages.
 pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 /// What the client asks for. Nobody has this address.
 pub const ORIGINAL: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 100);
@@ -47,7 +47,7 @@ impl Network {
         for (space, address) in [(&client, CLIENT), (&a, A), (&b, B)] {
             let name = space.name();
             proxy.ip(&format!("link add name to-{name} type veth peer name eth0 netns {name}"))?;
-            // Each is alone on its cable, so that no neighbour is asked for whom nobody has.
+            // Each is alone on its cable, so that there is no ARP for addresses that nobody has.
             space.ip(&format!(
                 "link set lo up
                  address add {address}/32 dev eth0

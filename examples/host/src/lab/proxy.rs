@@ -23,7 +23,7 @@ pub struct Proxy {
     child: Child,
     /// What it logs.
     lines: Receiver<String>,
-    /// What it has logged before what was waited for last.
+    /// What it has logged before the last line that was waited for.
     pub said: Vec<String>,
     space: Space,
     program: PathBuf,
@@ -112,7 +112,7 @@ impl Proxy {
         self.child.id()
     }
 
-    /// Tells it something by a signal.
+    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             let _ = kill_process(pid, signal);
@@ -138,7 +138,7 @@ impl Proxy {
         if status.success() { Ok(said) } else { Err(format!("byway has ended with {status}: {said}")) }
     }
 
-    /// Ends it and starts it again; returns how long there was none.
+    /// Restarts it; returns how long no byway was running.
     ///
     /// # Errors
     /// What did not work.

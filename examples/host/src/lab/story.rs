@@ -17,7 +17,7 @@ const FIGURE_3: u16 = 3456;
 /// Shows all of it.
 ///
 /// # Errors
-/// What was not as it should be.
+/// The step that failed, and why.
 pub(super) fn tell(mut lab: Lab) -> Result<(), String> {
     println!(
         "The lab: a client, a proxy and two mirrors, as network namespaces with this kernel's own TCP and UDP.\n\n\
@@ -89,10 +89,10 @@ fn download(lab: &Lab, first: usize) -> Result<(TcpStream, Download), String> {
     let reader = stream.try_clone().map_err(failed("download"))?;
     let (told, progress) = channel();
     let thread = std::thread::spawn(move || web::get(&reader, "/file", first, |length| {
-        // Nobody has to look.
+        // Nobody has to read the progress.
         let _ = told.send(length);
     }));
-    // It is under way when a part of it is here.
+    // The download is under way when a part of it is here.
     progress.recv_timeout(Duration::from_secs(10)).map_err(|_| "the download does not begin".to_string())?;
     Ok((stream, (progress, thread)))
 }

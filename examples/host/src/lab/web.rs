@@ -27,7 +27,7 @@ pub fn file() -> Vec<u8> {
     (0..LENGTH as u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect()
 }
 
-/// What a hash of it begins with: enough to be compared by people.
+/// The beginning of a hash of it: enough for people to compare.
 #[must_use]
 pub fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -41,7 +41,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it. It says its name to whoever asks for `/`.
+    /// Starts it. It answers requests for `/` with its name.
     ///
     /// # Errors
     /// The port is taken.
@@ -136,7 +136,7 @@ pub fn open(space: &Space, port: u16, to: SocketAddrV4) -> io::Result<TcpStream>
     space.run(move || {
         let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
-        // A SYN that nobody answers is given up after so long.
+        // A SYN without an answer is given up after this time.
         sockopt::set_tcp_user_timeout(&socket, PATIENCE.as_millis() as u32)?;
         bind(&socket, &SocketAddrV4::new(core::net::Ipv4Addr::UNSPECIFIED, port))?;
         connect(&socket, &to)?;

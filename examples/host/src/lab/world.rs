@@ -1,8 +1,8 @@
-//! A world of its own for this program: namespaces in which it is root, and that are gone when it is.
+//! A world of its own for this program: namespaces in which it is root, and which disappear when it ends.
 //!
-//! Everything in it are processes of one PID namespace, whose first process holds a pipe from the one that the user has
-//! started. If that one goes, whatever ended it, the pipe ends, the first process ends, and the kernel ends the rest:
-//! namespaces, devices, files below `/run`. Nothing has to be cleaned up.
+//! All processes in it belong to one PID namespace, whose first process holds a pipe from the process that the user has started.
+//! If that process ends, for whatever reason, the pipe ends, the first process ends, and the kernel ends the rest: namespaces,
+//! devices, files below `/run`. Nothing has to be cleaned up.
 
 use core::time::Duration;
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ use rustix::process::{getegid, geteuid};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Says to the process inside that it is there, and which file is the pipe.
+/// The variable that tells the process inside that it is there, and which file descriptor is the pipe.
 const INSIDE: &str = "BYWAY_INSIDE";
 
 /// Whether this process is inside already.
@@ -34,7 +34,7 @@ pub fn enter() -> Result<ExitCode, String> {
     check_device()?;
     let (uid, gid) = (geteuid(), getegid());
     if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER) {
-        // Root can do without.
+        // Root needs no user namespace.
         if !uid.is_root() {
             return Err(format!(
                 "no user namespace: {error}: as root: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=1000 \
@@ -56,7 +56,8 @@ pub fn enter() -> Result<ExitCode, String> {
     command.args(std::env::args_os().skip(1)).env(INSIDE, read.as_raw_fd().to_string());
     let mut child = command.spawn().map_err(|error| format!("byway cannot be started again: {error}"))?;
     drop(read);
-    // The terminal tells the process inside as well, and that says when it is done. Others tell this one alone.
+    // A signal from the terminal reaches the process inside as well, which ends when it is done. Other signals reach only this
+    // process.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
     // No thread can be started here any more: it would be of another PID namespace.
     let status = loop {
@@ -87,7 +88,7 @@ fn check_device() -> Result<(), String> {
     Err(format!("{DEVICE}: {advice}"))
 }
 
-/// Makes itself at home: the first thing that the process inside does.
+/// Sets up the world: the first thing that the process inside does.
 ///
 /// # Errors
 /// What the kernel refused.
@@ -101,7 +102,7 @@ pub fn settle() -> Result<(), String> {
     settle_mounts()
 }
 
-/// The part of it that a program does that somebody else has brought inside, like a test.
+/// The part of [`settle`] for a program that was started inside by another one, like a test.
 ///
 /// # Errors
 /// What the kernel refused.

@@ -33,7 +33,7 @@ fn ask(config: &Monitor, head: &str, body: &str) -> Result<Value, Failure> {
     Err((1, told["error"].as_str().unwrap_or("it was refused").into()))
 }
 
-/// What there is to be seen.
+/// Fetches the state.
 ///
 /// # Errors
 /// There is no monitor, or it refuses.
@@ -41,7 +41,7 @@ pub fn get(config: &Monitor) -> Result<Value, Failure> {
     ask(config, "GET /api/state", "")
 }
 
-/// Has something done.
+/// Sends a command.
 ///
 /// # Errors
 /// There is no monitor, or it refuses.

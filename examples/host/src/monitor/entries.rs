@@ -1,5 +1,5 @@
-//! Which servers a translator's reports name, and at which positions: only where each is named once, its weight says what it was
-//! measured under.
+//! Which servers a translator's reports name, and at which positions: only for a server that is named once, the weight in a
+//! report is known to be the one that it was measured under.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ pub(super) struct Entries {
     repeated: HashSet<Target>,
     /// Whether the report that is arriving has named another weight than the one in force.
     is_other: bool,
-    /// Whether the rules were listed for that already.
+    /// Whether the rules were already listed because of that.
     has_listed: bool,
 }
 
@@ -40,11 +40,11 @@ impl Entries {
         if is_whole {
             self.last = arrived;
         } else {
-            // What was lost is thought to be as it was.
+            // Lost entries are assumed to be unchanged.
             self.last.extend(arrived);
         }
         let mut seen = HashSet::new();
-        // A position is a shard's number, times 65 536, and a place; each shard names the servers of all rules.
+        // A position is a shard's number times 65 536, plus a place; each shard names the servers of all rules.
         let again = self.last.iter().filter(|(position, target)| !seen.insert((*position >> 16, **target)));
         self.repeated = again.map(|(_, target)| *target).collect();
         self.has_listed &= core::mem::take(&mut self.is_other);
@@ -104,7 +104,7 @@ mod tests {
         // Another rule: what is new is not taken for what was there.
         assert_eq!(report(&mut entries, &[(0, 1), (1, 2), (2, 1)], true), [true, true, false]);
         assert!(entries.has_repeated(both()) && !entries.has_repeated([server(2)].into_iter()));
-        // A page that is lost does not hide it.
+        // A lost page does not hide it.
         report(&mut entries, &[(0, 1), (1, 2)], false);
         assert!(entries.has_repeated(both()));
         // Its end is noticed with the next whole report.

@@ -1,5 +1,5 @@
-//! The Prometheus text format (version 0.0.4), as far as the sum of a metric's series needs it. Strict: of a report with a line
-//! that is none, nothing is believed. Reads line by line, so that memory is bounded whatever a server sends.
+//! The Prometheus text format (version 0.0.4), as far as the sum of a metric's series needs it. Strict: a report with a malformed
+//! line is refused as a whole. Reads line by line, so that memory is bounded whatever a server sends.
 
 use core::hash::BuildHasher;
 use core::str::FromStr;
@@ -114,14 +114,14 @@ pub struct Sum {
 pub fn read(mut report: impl BufRead, selector: &Selector) -> Result<Sum, Fault> {
     let mut sum = Sum { value: 0.0, series: 0, stamp: Some(i64::MAX) };
     let (mut read, mut number, mut line) = (0, 0, Vec::new());
-    // 128 bits of each series, by keys that nobody else knows: what its labels need is not kept.
+    // 128-bit hashes of the series, by keys that nobody else knows. Their labels are not kept.
     let (mut known, keys) = (HashSet::new(), [RandomState::new(), RandomState::new()]);
     loop {
         line.clear();
         let result = (&mut report).take(MAX_LINE).read_until(b'\n', &mut line);
         let length = match result {
             Ok(length) => length as u64,
-            // What TCP's end has cut off, and a length that was promised.
+            // The connection ended before the promised length.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(Fault::CutOff),
             Err(error) => return Err(Fault::Unreachable(error.to_string())),
         };

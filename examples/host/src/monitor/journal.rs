@@ -50,7 +50,7 @@ impl Journal {
                     journal.is_cut = line.pop_if(|last| *last == b'\n').is_none();
                     match serde_json::from_slice::<Value>(&line) {
                         Ok(entry) => journal.take(entry),
-                        // What separates a line that was cut short from the next one.
+                        // An empty line separates a line that was cut short from the next one.
                         Err(_) if line.is_empty() => {}
                         Err(_) => journal.damaged += 1,
                     }
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(journal.pins("web").unwrap()["drained"][0], "20.0.0.1");
         assert_eq!(journal.decide(json!({ "text": "three" })), 3);
         drop(journal);
-        // What separated them is no damage, however often it is read.
+        // The empty line between them is no damage, however often it is read.
         let journal = Journal::read(&path).unwrap();
         assert_eq!((journal.damaged, journal.newest().count()), (1, 3));
         assert_eq!(journal.get(3).unwrap()["text"], "three");

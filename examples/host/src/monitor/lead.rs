@@ -1,4 +1,4 @@
-//! Which of several monitors acts at a translator, and what the others are told for the day on which they have to.
+//! Which of several monitors acts at a translator, and what the others are told in case they have to take over.
 
 use core::time::Duration;
 
@@ -12,13 +12,13 @@ use super::rules::Pins;
 use super::run::Run;
 use super::service::State;
 
-/// For how long a monitor stands for the lead without saying so again: so long it takes until another leads after it has died.
+/// For how long a monitor stands for the lead without asking again. After it has died, another one leads after this time.
 const LEASE: Duration = Duration::from_secs(5);
-/// How often it says so.
+/// How often it asks again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The first byte of a note that holds pins in the form that is read and written here.
 const FORM: u8 = 1;
-/// The same where some services had no room.
+/// The same, if some services had no room.
 const FORM_IN_PART: u8 = 2;
 
 /// The number of a monitor that starts now: a lower rank comes first, and of the same rank the one that has run longest.
@@ -46,7 +46,8 @@ pub struct Stand {
     number: u64,
     /// Whether this monitor wants to lead: it does not in a dry run, which only says what it would do.
     pub wants: bool,
-    /// Whether a whole report came in this session: who hears none does not stand for the lead, since it decides nothing.
+    /// Whether a whole report came in this session: a monitor that hears none decides nothing, and so does not stand for the
+    /// lead.
     hears: bool,
     /// What the others are told while it leads.
     pub note: Note,
@@ -60,7 +61,7 @@ pub struct Stand {
 #[derive(Clone, Debug)]
 enum Told {
     Nothing,
-    /// The translator knows no leads: whoever gives it an instruction acts.
+    /// The translator does not know leads: any monitor may act.
     Unknown,
     Refused(String),
     Lead(Lead),
@@ -108,7 +109,7 @@ impl Stand {
         self.again
     }
 
-    /// Has it say at once what it has to say: its note is another.
+    /// Makes it ask at once, since its note has changed.
     pub const fn hurry(&mut self) {
         self.again = Instant::ZERO;
     }
@@ -119,7 +120,8 @@ impl Stand {
             return None;
         }
         self.again = now + AGAIN;
-        // One that does not want to lead, or hears nothing yet, asks who does, and stands no longer if it did.
+        // A monitor that does not want to lead, or hears nothing yet, only asks who leads, and gives up its own lead if it has
+        // one.
         let lease = if self.wants && self.hears { LEASE.as_millis() as u16 } else { 0 };
         Some(Request::one(Instruction::Lead { number: self.number, lease, note: self.note }))
     }
@@ -139,8 +141,8 @@ impl Stand {
         };
         let lead = if let Told::Lead(lead) = &self.told { Some(lead) } else { None };
         self.leads_until = lead.and_then(|lead| lead.lease).map_or(Instant::ZERO, |lease| self.asked + lease);
-        // One that has to yield says that it knows with its next request. That does not hurry: the same answer may mean that the
-        // lease of its own last session still runs, and until then it would ask as fast as it is answered.
+        // A monitor that has to yield confirms this with its next request. It does not hurry: the same answer may mean that the
+        // lease of its own last session still runs, and until that ends it would ask as fast as it is answered.
     }
 
     /// The other monitor that leads, and its note.
@@ -207,7 +209,7 @@ impl Run {
                     tracing::info!("{name}: this monitor acts");
                 }
                 if !was_anywhere && (self.noted.is_some() || !self.has_acted) {
-                    // Another one has led, or may have before this one began: what holds is what is found there.
+                    // Another monitor has led, or may have before this one began: the weights in force are those found there.
                     self.services.iter_mut().for_each(|state| state.in_force = None);
                     self.told.fill(Instant::ZERO);
                     self.refused.fill(None);
@@ -250,7 +252,7 @@ impl Run {
         }
     }
 
-    /// Has those that watch told what operators have set.
+    /// Tells the watching monitors what operators have set.
     pub(super) fn write_note(&mut self) {
         let (note, left_out) = write(&self.services);
         self.unshared = left_out;
@@ -266,7 +268,7 @@ impl Run {
     }
 }
 
-/// What stands for a service in a note: the same for monitors that have the same servers for it, in the same order.
+/// A hash that stands for a service in a note: the same for monitors that have the same servers for it, in the same order.
 fn sign(state: &State) -> [u8; 4] {
     let mut hash = Sha256::new();
     hash.update(state.service.name.as_bytes());
@@ -280,7 +282,7 @@ fn sign(state: &State) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// What stands for all services, in whatever order: the same for monitors that have the same ones.
+/// A hash that stands for all services, in any order: the same for monitors that have the same ones.
 fn sign_all(services: &[State]) -> [u8; 4] {
     let mut signs: Vec<_> = services.iter().map(sign).collect();
     signs.sort_unstable();
@@ -288,9 +290,9 @@ fn sign_all(services: &[State]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// The pins of all services as far as there is room, and for how many there is none. After the form the sign of all services;
-/// for each that has pins its sign, how many servers it has, and for each server 0, or 1 and its share, and 128 more if it is
-/// drained.
+/// Writes the pins of as many services as there is room for; returns the note, and how many services had no room. A note is the
+/// form and [`sign_all`], and then for each service with pins its [`sign`], how many servers it has, and for each server 0, or 1
+/// plus its share, and 128 more if it is drained.
 fn write(services: &[State]) -> (Note, usize) {
     let (mut bytes, mut left_out) = (vec![FORM], 0);
     bytes.extend(sign_all(services));
@@ -309,8 +311,9 @@ fn write(services: &[State]) -> (Note, usize) {
     (Note::new(&bytes).unwrap_or(Note::EMPTY), left_out)
 }
 
-/// The pins that a note has for a service, where `all` is [`sign_all`] of the reader's services. `None` if it is no such note,
-/// or does not name this service and had no room for all or is from a monitor with other services or servers: that says nothing.
+/// The pins that a note has for a service, where `all` is [`sign_all`] of the reader's services. `None` if it is no such note.
+/// `None` also if it does not name this service, and had no room for all or is from a monitor with other services or servers:
+/// then it says nothing about the service.
 fn read(note: &Note, all: [u8; 4], state: &State) -> Option<Pins> {
     let (&[form, a, b, c, d], mut rest) = note.bytes().split_first_chunk()?;
     let is_whole = match form {
@@ -368,7 +371,7 @@ mod tests {
         for state in &services {
             assert_eq!(read(&note, all, state), Some(state.pins.clone()), "{}", state.service.name);
         }
-        // What is no such note.
+        // Bytes that are no such note.
         let [a, b, c, d] = all;
         for bytes in [&[][..], &[2], &[3, a, b, c, d], &[FORM, a], &[FORM, a, b, c, d, 1], &note.bytes()[..note.bytes().len() - 1]] {
             assert_eq!(read(&Note::new(bytes).unwrap(), all, &services[0]), None, "{bytes:?}");
@@ -400,7 +403,7 @@ mod tests {
         assert_eq!(asks(&mut stand), lead(0));
         stand.hear();
         assert_eq!(asks(&mut stand), lead(5_000));
-        // It says so at once, but once only.
+        // It asks at once, but only once.
         stand.hear();
         assert!(stand.request(now).is_none());
         stand.lose();

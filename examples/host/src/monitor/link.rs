@@ -23,7 +23,7 @@ const PATIENCE: u32 = 12;
 /// How long it takes until a translator that has not answered is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Of more entries of one translator nothing is kept.
+/// The most entries of one translator that are kept.
 const MOST_ENTRIES: usize = 65_536;
 
 /// What a translator was asked.
@@ -97,7 +97,7 @@ pub struct Oddities {
 /// A session with a translator.
 #[derive(Debug)]
 pub struct Link {
-    /// Which one.
+    /// The translator.
     pub translator: Translator,
     /// The generation of its rules, by its last answer.
     pub generation: u32,
@@ -201,7 +201,7 @@ impl Link {
 
     /// Asks for its rules.
     pub fn list(&mut self) {
-        // Pages that are on their way may be from before what it is listed for.
+        // Pages that are under way may be older than the change that it is listed for.
         self.list_again = self.is_listing;
         if !self.is_listing {
             self.is_listing = true;
@@ -275,7 +275,7 @@ impl Link {
         if self.is_open {
             let late = self.interval * PATIENCE + Duration::from_secs(2);
             if self.heard.is_some_and(|at| now.duration_since(at) > late) {
-                // Another monitor that hears them decides then.
+                // So that another monitor that hears them can decide.
                 self.leave(now);
                 return self.lose(now, "it sends no reports".into(), heard);
             }
@@ -284,8 +284,8 @@ impl Link {
                 let interval = u16::try_from(self.interval.as_millis()).unwrap_or(u16::MAX);
                 self.ask(Ask::Reports, Request::one(Instruction::Report { seconds: SUBSCRIPTION, interval }));
             }
-            // It does not wait for what else is to be asked: that would cost the lead.
-            // While one is on its way the next one waits, with what is new in its note.
+            // The lead does not wait behind other requests: that would lose it. While one such request is under way, the next one
+            // waits, with what is new in its note.
             if !self.is_asking()
                 && let Some(request) = self.stand.request(now)
             {
@@ -313,7 +313,7 @@ impl Link {
         asks.any(|ask| matches!(ask, Ask::Change(number) if is_one(*number)))
     }
 
-    /// Takes back what is still to be changed, where `is_change` says that it is no preview.
+    /// Cancels changes that are not sent yet, but only those of which `is_change` says that they are no previews.
     pub fn take_back(&mut self, is_change: impl Fn(u64) -> bool, why: &str, heard: &mut Vec<Heard>) {
         self.queue.retain(|(ask, _)| match ask {
             Ask::Change(number) if is_change(*number) => {
@@ -327,14 +327,14 @@ impl Link {
     fn send(&mut self, now: Instant, heard: &mut Vec<Heard>) {
         let may_act = self.acts(now);
         if self.client.as_ref().is_some_and(Client::is_ready) && !may_act {
-            // What was to be changed is another's to change now.
+            // Such changes are up to the other monitor now.
             self.take_back(|_| true, "another monitor has taken over", heard);
         }
         let Some(client) = &mut self.client else { return };
         if client.is_ready()
             && let Some((ask, request)) = self.queue.pop_front()
         {
-            // What somebody else has changed since the last answer is not overwritten unseen.
+            // Nothing that somebody else has changed since the last answer is overwritten unseen.
             let request = if matches!(ask, Ask::Change(_)) { request.only_if(self.generation) } else { request };
             let is_sent = client.send(now, &request).is_ok();
             if ask == Ask::Lead {
@@ -346,7 +346,7 @@ impl Link {
         match client.poll_transmit(now) {
             Ok(Some(datagram)) => {
                 if let Some(socket) = &self.socket {
-                    // What is not sent is sent again.
+                    // A datagram that could not be sent is repeated.
                     let _ = socket.send(datagram);
                 }
             }
@@ -453,7 +453,7 @@ impl Link {
             }
             Some(Ask::Change(number)) => {
                 if answer.refused().is_none() && !answer.is_dry_run() {
-                    // Nobody else has changed anything in between: that was demanded.
+                    // The request demanded that nobody else has changed anything in between.
                     self.generation = generation;
                 }
                 let result = match answer.refused() {

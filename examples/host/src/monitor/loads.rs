@@ -47,7 +47,7 @@ impl Loads {
         Ok(Self { sources: loads.iter().map(source).collect::<Result<_, String>>()? })
     }
 
-    /// Gives what has come to the services that it concerns. `at` says what a time is on the monitor's clock. Never waits.
+    /// Passes what has come to the services that it concerns. `at` converts a time to the monitor's clock. Never waits.
     pub fn poll(&mut self, services: &mut [State], at: impl Fn(std::time::Instant) -> Instant) {
         for source in &mut self.sources {
             let Some((asked, said)) = source.scraper.take() else { continue };

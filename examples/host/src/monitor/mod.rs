@@ -113,7 +113,7 @@ fn arguments(words: Vec<OsString>) -> Result<Arguments, lexopt::Error> {
     Ok(read)
 }
 
-/// Does what the arguments say, which stand behind `monitor`.
+/// Runs the command in the arguments after `monitor`.
 ///
 /// # Errors
 /// The exit code, and a line that says what is wrong.
@@ -165,7 +165,7 @@ pub fn main(words: Vec<OsString>, log: impl FnOnce(Level, bool)) -> Result<(), F
     }
 }
 
-/// The command that some words are.
+/// The command that these words mean.
 fn command(words: &[&str]) -> Result<Value, Failure> {
     match *words {
         [what @ ("drain" | "only" | "restore"), service, server] => {
@@ -194,7 +194,7 @@ fn read_journal(config: &Monitor) -> Result<Journal, Failure> {
 }
 
 fn say(text: &str) -> Result<(), Failure> {
-    // Nobody has to read to the end.
+    // The reader may close the pipe before the end.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }

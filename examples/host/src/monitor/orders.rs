@@ -161,7 +161,7 @@ impl Run {
         Ok(None)
     }
 
-    /// Takes a decision back: the weights of that time hold again, and if it was an operator's, what operators had set before.
+    /// Undoes a decision: the weights before it hold again and, if it was an operator's, what operators had set before it.
     pub(super) fn undo(&mut self, command: &Value, dry_run: bool, reply: &Sender<Result<Value, String>>) -> Result<Option<Value>, String> {
         let number = command["decision"].as_u64().ok_or("decision is missing: its number")?;
         let undo = self.undo.get(&number).cloned();

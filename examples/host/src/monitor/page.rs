@@ -1,8 +1,8 @@
 //! The page and its API, over HTTP on a loopback address.
 //!
-//! A page that can divert traffic is worth attacking from other pages of the same browser. So whoever asks needs the token,
-//! in a header that no form and no image can send; the host must be the address that this listens on, against names that
-//! are made to lead here; and the origin, where a browser says one, must be this page.
+//! A page that can divert traffic is worth attacking from other pages of the same browser. So each request needs the token, in a
+//! header that no form and no image can send; its host must be the address that this listens on, against DNS rebinding; and its
+//! origin, if the browser sends one, must be this page.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -19,15 +19,15 @@ use super::shared::Shared;
 use crate::http::{self, Limits, Refused, Request};
 use crate::waker::Waker;
 
-/// How long somebody may take to ask, and to read.
+/// How long a client may take to send its request, and to read.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LIMITS: Limits = Limits { at_once: 32, longest: 16_384, patience: PATIENCE };
-/// What every answer says: the page is shown in no other one, loads nothing from elsewhere, and is not kept.
+/// Headers of every answer: the page must not be framed, loads nothing from elsewhere, and is not cached.
 const HEADERS: &str = "Cache-Control: no-store\r\n\
      Content-Security-Policy: default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n\
      X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
      Cross-Origin-Resource-Policy: same-origin\r\n";
-/// How often somebody who waits for news is told that there are none.
+/// How often a client that waits for news is told that there are none.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 const FILES: [(&str, &str, &str); 4] = [
@@ -37,10 +37,10 @@ const FILES: [(&str, &str, &str); 4] = [
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
 ];
 
-/// Whom requests go to.
+/// What serves requests.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// What there is to be seen.
+    /// The state that it shows.
     pub shared: Arc<Shared>,
     /// Where commands go.
     pub wanted: Sender<Wanted>,
@@ -90,7 +90,7 @@ pub fn token(path: &Path) -> Result<String, String> {
 /// Serves, on threads of its own.
 ///
 /// # Errors
-/// There is no thread.
+/// The thread cannot be started.
 pub fn serve(listener: TcpListener, page: Page) -> Result<(), String> {
     http::serve("page", listener, LIMITS, move |stream, asked| page.converse(stream, asked))
 }
@@ -140,7 +140,7 @@ impl Page {
                 answer(stream, 200, "application/json", state.1.as_bytes()).map_err(|_| (500, ""))
             }
             ("GET", "/api/events") => {
-                // Whoever has gone shows when something is written.
+                // A client that has gone is noticed when something is written.
                 let _ = self.stream(stream);
                 Ok(())
             }
@@ -184,7 +184,7 @@ impl Page {
     }
 }
 
-/// In a time that does not say where they differ.
+/// Compares in a time that does not depend on where they differ.
 fn is_equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
@@ -244,7 +244,7 @@ mod tests {
             (format!("{state}Origin: http://127.0.0.1:1\n\n"), 403),
             (format!("{state}Sec-Fetch-Site: cross-site\n\n"), 403),
             (format!("{state}Sec-Fetch-Site: same-site\n\n"), 403),
-            // A name that was made to lead here.
+            // A name that leads here by DNS rebinding.
             ("GET / HTTP/1.1\nHost: evil.example\n\n".into(), 421),
             ("GET / HTTP/1.1\n\n".into(), 421),
             ("GET / HTTP/1.1\nHost: HOST\nHost: evil.example\n\n".into(), 400),

@@ -12,12 +12,12 @@ pub(super) enum Reload {
     No,
     /// Since then.
     UnderWay(Instant),
-    /// The same; it may have changed since: once more afterwards.
+    /// The same; the file may have changed since, and is read once more afterwards.
     Again(Instant),
 }
 
 impl Run {
-    /// Has the file read by a thread of its own.
+    /// Starts a thread that reads the file.
     pub(super) fn reload(&mut self) {
         if let Reload::UnderWay(since) | Reload::Again(since) = self.reload {
             let seconds = since.elapsed().as_secs_f64();
@@ -28,7 +28,7 @@ impl Run {
         let (file, wanted, waker) = (self.file.clone(), self.wanted.clone(), self.waker.clone());
         let read = move || {
             let read = Monitor::read(&file).map_err(|error| error.to_string());
-            // Nobody listens any more at the end.
+            // Fails only if the monitor is ending.
             let _ = wanted.send(Wanted::Loaded(Box::new(read)));
             waker.wake();
         };
@@ -38,7 +38,7 @@ impl Run {
         }
     }
 
-    /// All of the file holds now, or nothing of it.
+    /// Applies all of the file, or nothing of it.
     pub(super) fn loaded(&mut self, read: Result<Monitor, String>) {
         let new = read.map(|new| new.with(self.config.overrides));
         match new.and_then(|new| new.check_reload(&self.config).map(|()| new)) {

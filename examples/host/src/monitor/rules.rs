@@ -19,11 +19,11 @@ pub type Clients = Arc<[Prefix]>;
 /// What rules and operators demand of a service at some time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demands {
-    /// By whom a server gets nothing.
+    /// The rule or operator by which a server gets nothing.
     pub excluded: Each<Option<String>>,
-    /// The largest share of a server, and by whom.
+    /// The largest share of a server, and what sets it.
     pub maximum: Each<Option<(f64, String)>>,
-    /// Clients that only some servers may serve, and by whom.
+    /// Clients that only some servers may serve, and what demands this.
     pub clients: Vec<(Clients, Vec<usize>, String)>,
     /// Rules that cannot be fulfilled beside those before them, and were left out.
     pub left_out: Vec<String>,
@@ -115,8 +115,8 @@ impl Demands {
         room >= 0.999 && self.clients.iter().all(|(_, servers, _)| servers.iter().any(free))
     }
 
-    /// The weights nearest to the wanted ones that fulfil the demands: what a server may not have goes to the others, in
-    /// proportion. Returns who has changed them, if anybody has.
+    /// The weights nearest to the wanted ones that fulfil the demands: the part of its share that a server may not have goes to
+    /// the others, in proportion. Returns also which rules have changed them, or that the operator has.
     #[must_use]
     pub fn constrain(&self, wanted: &Each<u16>, servers: usize, pins: &Pins) -> (Each<u16>, Vec<String>) {
         let mut by = Vec::new();
@@ -138,7 +138,7 @@ impl Demands {
                 is_alone = false;
             }
         }
-        // Each round fixes a server at least, or is the last.
+        // Each round fixes at least one server, or is the last.
         for _ in 0..=servers {
             let taken: f64 = (0..servers).filter(|s| fixed[*s]).map(|s| shares[s]).sum();
             let free: f64 = (0..servers).filter(|s| !fixed[*s]).map(|s| shares[s]).sum();
@@ -168,7 +168,7 @@ impl Demands {
         }
         let largest = shares.iter().copied().fold(0.0, f64::max);
         if largest <= 0.0 {
-            // Whoever was fixed has left nothing for anybody: what there is stays.
+            // The fixed servers leave nothing for the others: the weights stay as wanted.
             return (*wanted, Vec::new());
         }
         (shares.map(|share| if share > 0.0 { ((share / largest * 20_000.0).round() as u16).max(1) } else { 0 }), by)
@@ -270,9 +270,9 @@ mod tests {
         // 20 %, and the rest 2 to 1.
         assert_eq!(weights, [7_500, 20_000, 10_000]);
         assert_eq!(by, ["rule \"line 8\" (line 8)"]);
-        // It is a limit, no wish.
+        // A maximum is a limit, not a target.
         assert_eq!(constrained(&maximum, &Pins::default(), [100, 500, 500], NOON), ([100, 500, 500], vec![]));
-        // What one gives away does not take another above its own limit.
+        // The share that one server gives up does not take another above its own limit.
         let both = maximum + &rule("servers = \"20.0.0.2:80\"\nmaximum = 40");
         let (weights, by) = constrained(&both, &Pins::default(), [10_000, 10_000, 5_000], NOON);
         assert_eq!((weights, by.len()), ([10_000, 20_000, 20_000], 2));
@@ -297,7 +297,7 @@ mod tests {
         pins.share[0] = Some(10);
         let (constrained_to, by) = constrained("", &pins, [5, 5, 5], NOON);
         assert_eq!((constrained_to, by), ([2_222, 0, 20_000], vec!["the operator".to_string()]));
-        // A rule that would leave nobody beside that is left out, and named.
+        // A rule that would leave no server beside these pins is left out, and named.
         let config = config(&rule("servers = \"20.0.0.2:80\"\nonly = true")).unwrap();
         let demands = Demands::at(NOON.parse().unwrap(), &config.rules, 0, 3, &pins);
         assert_eq!(demands.left_out, ["rule \"line 8\" (line 8)"]);
@@ -357,7 +357,7 @@ mod tests {
         assert!(Monitor::read(Path::new("/nowhere")).is_err());
     }
 
-    /// Whatever holds, somebody serves, nobody gets what he must not, and limits hold.
+    /// Whatever the rules and pins, some server serves, excluded servers get nothing, and limits hold.
     #[test]
     fn shares_are_always_shares() {
         let mut dice = 7_u64;
@@ -401,7 +401,7 @@ mod tests {
         }
     }
 
-    /// A server that is pinned to nothing is nobody's last one.
+    /// A server that is pinned to nothing does not count as the last one.
     #[test]
     fn one_that_is_pinned_to_nothing_does_not_count_as_left() {
         let mut pins = Pins::default();

@@ -50,9 +50,9 @@ pub enum Wanted {
     Order(Order),
     /// The file is to be read anew.
     Reload,
-    /// It was read.
+    /// The file was read.
     Loaded(Box<Result<Monitor, String>>),
-    /// The end.
+    /// The monitor is to end.
     Stop,
 }
 
@@ -65,11 +65,11 @@ pub(super) struct Sent {
     pub(super) results: Results,
     /// The number in the journal; none for a preview.
     pub(super) decision: Option<u64>,
-    /// Who waits for a preview, with what is to be added to it.
+    /// Where the answer to a preview goes, and what is to be added to it.
     pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
     /// Whether a translator has refused some of it.
     pub(super) is_refused: bool,
-    /// Whether all who have answered have made all of it.
+    /// Whether all translators that have answered have made all of it.
     pub(super) is_made: bool,
     /// Whether it moves open connections, which no later change makes unnecessary.
     pub(super) has_moves: bool,
@@ -77,13 +77,13 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Whether what is still to be sent of it need not be sent: previews, and what moves no connections.
+    /// Whether the part that is not sent yet need not be sent any more: of previews, and of changes that move no connections.
     pub(super) fn is_void(&self) -> bool {
         self.decision.is_none() || !self.has_moves
     }
 }
 
-/// What must be known to take a decision back.
+/// What must be known to undo a decision.
 #[derive(Clone, Debug)]
 pub(super) struct Undo {
     pub(super) service: usize,
@@ -135,7 +135,7 @@ pub struct Run {
     pub(super) acting: Vec<bool>,
     /// Whether it has led anywhere yet.
     pub(super) has_acted: bool,
-    /// The note that was taken over last, and whose it is: of the monitor that has led since this one has acted.
+    /// The note that was taken over last, and its monitor: the one that has led since this one acted.
     pub(super) noted: Option<(u64, Note)>,
     /// Services whose pins watching monitors are not told, for want of room.
     pub(super) unshared: usize,
@@ -144,7 +144,7 @@ pub struct Run {
     /// Reloads that were refused.
     pub(super) refused_reloads: u64,
     pub(super) shared: Arc<Shared>,
-    /// Where other threads say what they want.
+    /// Where other threads send what they want.
     pub(super) wanted: Sender<Wanted>,
     pub(super) waker: Arc<Waker>,
 }
@@ -321,7 +321,7 @@ impl Run {
             self.services[service].demand(time, &self.config.rules);
             let matches = self.services[service].service.matches;
             if self.refused[service].is_some() {
-                // It has refused that a moment ago.
+                // The translator refused that a moment ago.
                 continue;
             }
             let Some(rule) = self.links[place].rule(&matches).cloned() else {
@@ -347,7 +347,7 @@ impl Run {
                 continue;
             }
             match before {
-                // The first translator that is heard says what holds.
+                // The first translator that is heard decides which weights hold.
                 None => {
                     self.services[service].adopt(&weights);
                     let name = self.services[service].service.name.clone();
@@ -374,8 +374,8 @@ impl Run {
         }
     }
 
-    /// The rules of a translator at which another monitor leads: what holds there is what is known, unless this monitor
-    /// acts elsewhere.
+    /// The rules of a translator at which another monitor leads are known: its weights are taken over, unless this monitor acts
+    /// elsewhere.
     fn watch(&mut self, place: usize) {
         if self.acts() {
             return;
@@ -401,7 +401,7 @@ impl Run {
         self.carry_out(service, Change { weights, moves: Vec::new(), falling: Vec::new(), how, entry, promised: None }, None);
     }
 
-    /// Decides, once each translator has sent a report, or would have.
+    /// Decides, once each translator has sent a report, or should have.
     pub(super) fn tick(&mut self) {
         let now = self.now();
         let open = self.links.iter().filter(|link| link.is_open()).count();
@@ -427,7 +427,7 @@ impl Run {
             let change = if heard { self.services[service].tick(now, &seen) } else { None };
             match (change, before) {
                 (Some(change), _) if acts => drop(self.carry_out(service, change, None)),
-                // Another monitor acts: what this one would do is not done.
+                // Another monitor acts, so this one's decision is dropped.
                 (Some(_), Some(before)) => drop(self.services[service].adopt(&before)),
                 _ => {}
             }

@@ -1,5 +1,5 @@
-//! Asks servers for the load that they report themselves, each in a thread of its own: whoever waits for a server, it is not
-//! the monitor.
+//! Asks servers for the load that they report themselves, each in a thread of its own, so that the monitor never waits for a
+//! server.
 
 use core::time::Duration;
 use std::io::BufReader;
@@ -28,7 +28,7 @@ impl Scraper {
     /// Asks for `url` at this interval.
     ///
     /// # Errors
-    /// The kernel's: there is no thread.
+    /// The kernel's: the thread cannot be started.
     pub fn start(url: String, metric: Selector, interval: Duration) -> std::io::Result<Self> {
         let (alive, ended) = channel();
         let newest = Arc::new(Mutex::new(None));
@@ -88,14 +88,14 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
-    /// What is read from a server that does this with each connection, once its request has been read.
+    /// What is read from a server that does `serve` with each connection, once it has read the request.
     fn asked(serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + 'static) -> Result<Sum, Fault> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/metrics", listener.local_addr().unwrap());
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let _ = stream.read(&mut [0; 4_096]);
-                // The one who asks may have gone.
+                // The client may have gone.
                 let _ = serve(&mut stream);
             }
         });

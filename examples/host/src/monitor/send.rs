@@ -15,11 +15,11 @@ use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, SETTLED, Sent, Undo};
 use super::service::{Change, State, is_same};
 
-/// For how long what a translator has refused is not asked of it again; twice as long after each further refusal in a row.
+/// For how long a change that a translator has refused is not requested again; twice as long after each further refusal in a row.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
-/// How often that is doubled.
+/// How many times that is doubled at most.
 const MOST_DOUBLED: u32 = 4;
-/// Of more changes in one request only the number is told.
+/// If a request has more changes than this, only their number is told.
 const MOST_TOLD: usize = 4;
 /// How many decisions back can be undone.
 const MOST_UNDONE: usize = 1_000;
@@ -42,8 +42,8 @@ impl Run {
         all
     }
 
-    /// What a translator lacks of the rules for some clients, and what it has too many: those in the form of a monitor, of
-    /// servers of the service alone. What somebody else has set stays.
+    /// The instructions that give a translator the rules for some clients that it lacks, and remove those that it has too many:
+    /// only rules in the form of a monitor, with servers of the service alone. Rules that somebody else has set stay.
     pub(super) fn extra_changes(&self, place: usize, service: usize, weights: &Each<u16>) -> Vec<Instruction> {
         let (link, state) = (&self.links[place], &self.services[service].service);
         let mut wanted = self.extra_of(service, weights);
@@ -66,8 +66,8 @@ impl Run {
         changes
     }
 
-    /// Gives translators the rules for some clients that they lack, and takes away what is left over: where the rules were
-    /// read anew, and everywhere when the rules in force are others.
+    /// Gives translators the rules for some clients that they lack, and removes those that are left over: where the rules were
+    /// read anew, and everywhere when the rules in force have changed.
     pub(super) fn keep_extra(&mut self) {
         for service in 0..self.services.len() {
             if self.extra[service] != self.services[service].demands.clients {
@@ -112,14 +112,14 @@ impl Run {
         self.now().duration_since(self.told[service]) < SETTLED
     }
 
-    /// The same, or this translator has yet to say what has come of a change.
+    /// The same, or this translator has not answered a change yet.
     pub(super) fn is_pending_at(&self, place: usize, service: usize) -> bool {
-        // What is no longer waited for, and sent all the same, may be of any service.
+        // A change that is no longer waited for, but is sent all the same, may be of any service.
         let is_of = |number| self.sent.get(&number).is_none_or(|sent| sent.service == service && sent.decision.is_some());
         self.is_pending(service) || self.links[place].is_to_change(is_of)
     }
 
-    /// Looks at what was listed while a change was on its way, once that must have arrived.
+    /// Looks at the rules that were listed while a change was under way, once that must have arrived.
     pub(super) fn read_again(&mut self) {
         for place in 0..self.links.len() {
             let is_settled = |service| !self.is_pending_at(place, service);
@@ -130,8 +130,8 @@ impl Run {
         }
     }
 
-    /// The requests that make a change on a translator. A re-divert puts the new server in the place of the old one in the
-    /// rule, so the rule is told once more after it.
+    /// The requests that make a change on a translator. A re-divert puts the new server in the place of the old one in the rule,
+    /// so the rule is sent again after it.
     pub(super) fn requests(&self, place: usize, service: usize, change: &Change) -> Vec<Request> {
         let (link, state) = (&self.links[place], &self.services[service]);
         let matches = state.service.matches;
@@ -162,7 +162,7 @@ impl Run {
 
     /// Asks all translators that can be asked for a change, or only what it would do; returns how many answers there will be.
     pub(super) fn ask_all(&mut self, service: usize, change: &Change, number: u64, is_preview: bool) -> usize {
-        // What comes after a re-divert only makes good what it changes in the rule.
+        // The requests after a re-divert only repair what it changes in the rule.
         let most = if is_preview && !change.moves.is_empty() { 2 } else { usize::MAX };
         let mut open = 0;
         for place in 0..self.links.len() {
@@ -178,8 +178,8 @@ impl Run {
         open
     }
 
-    /// Takes back what is still to be sent of earlier changes to a service: the next one says what holds. So no more waits
-    /// than one change is, however slowly a translator answers.
+    /// Cancels the parts of earlier changes to a service that are not sent yet: the next change replaces them. So no more than
+    /// one change waits, however slowly a translator answers.
     fn supersede(&mut self, service: usize) {
         for place in 0..self.links.len() {
             let mut heard = Vec::new();
@@ -297,7 +297,7 @@ impl Run {
         }
     }
 
-    /// Waits no longer for answers that take too long, and takes back what is still to be sent of such changes: no later
+    /// Stops waiting for answers that take too long, and cancels the parts of such changes that are not sent yet, since no later
     /// change could. What moves connections is sent all the same.
     pub(super) fn give_up(&mut self) {
         let now = self.now();
@@ -307,7 +307,8 @@ impl Run {
                 let mut heard = Vec::new();
                 self.links[place].take_back(|queued| queued == number, "it took too long", &mut heard);
                 if is_change && !heard.is_empty() {
-                    // What it has of the change, it has; the rest is asked for again, from what it has then.
+                    // The part of the change that it has made stays; the rest is requested again, based on the rules that it has
+                    // then.
                     self.links[place].list();
                 }
                 heard.into_iter().for_each(|heard| self.hear(place, heard));
@@ -317,8 +318,8 @@ impl Run {
     }
 }
 
-/// Has the connections of a server go where their rules would send them now, as a hand-over: they are moved to the server's
-/// own address, which changes no rule. `None` for a server without a port of its own, which has no other name.
+/// Hands the connections of a server over to where their rules would send them now: a re-divert to the server's own address,
+/// which changes no rule. `None` for a server without a port of its own, which has no other name.
 fn share_anew(server: Target) -> Option<Instruction> {
     match server {
         Target::Endpoint(endpoint) => {
@@ -341,7 +342,7 @@ fn is_same_group(one: &[Weighted], other: &[Weighted]) -> bool {
     one.len() == other.len() && one.iter().all(|server| other.contains(server))
 }
 
-/// As few requests as hold these instructions.
+/// Packs instructions into as few requests as possible.
 fn split(instructions: Vec<Instruction>) -> Vec<Request> {
     let mut all: Vec<Request> = Vec::new();
     for instruction in instructions {

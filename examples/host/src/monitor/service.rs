@@ -15,14 +15,14 @@ use self::tell::cause;
 use super::rules::{Demands, Each, Pins};
 use crate::config::monitor::{Rule, Service};
 
-/// Over how long response times are shown.
+/// The period for which response times are shown.
 const SHOWN: Duration = Duration::from_secs(10);
 /// Shares that differ by less are the same.
 const SAME: f64 = 0.005;
-/// Of a server whose share falls by more, open connections are shared anew.
+/// If the share of a server falls by more, its open connections are shared anew.
 const FALLS: f64 = 0.02;
 
-/// What is to be done, and everything that is to be told about it.
+/// A change to be made, and everything that is to be told about it.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The weights from now on.
@@ -42,7 +42,7 @@ pub struct Change {
 /// What is known of a service.
 #[derive(Debug)]
 pub struct State {
-    /// What it is.
+    /// The service.
     pub service: Service,
     /// What operators have set.
     pub pins: Pins,
@@ -105,7 +105,7 @@ impl State {
         self.service.servers.len()
     }
 
-    /// It always has one.
+    /// A service always has a server.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.service.servers.is_empty()
@@ -332,7 +332,7 @@ impl State {
         Some(Change { weights, moves, falling, how: self.service.open_connections, entry, promised })
     }
 
-    /// Servers whose open connections are to be shared anew, since their shares fall. Not for the sake of one that is tried, or
+    /// Servers whose open connections are to be shared anew, since their shares fall. Not in favour of a server that is tried, or
     /// comes back: it has yet to show what it can do.
     fn falling(&self, decision: Option<&Decision<MAX_SERVERS>>, (had, has): (&Each<f64>, &Each<f64>)) -> Vec<usize> {
         let is_trial = |action| matches!(action, Action::Try { .. } | Action::Pause { .. } | Action::Return { .. });

@@ -1,4 +1,4 @@
-//! What the monitor has to show, for those who look at it from other threads.
+//! The state that the monitor shows, for other threads.
 
 use core::time::Duration;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Times of day, on the clock on the wall of some place.
+//! Times of day, in the local time of some place.
 
 use jiff::tz::TimeZone;
 use jiff::Timestamp;

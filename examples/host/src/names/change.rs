@@ -8,7 +8,7 @@ use byway::{Heap, Match, Prefix, Translator};
 
 use crate::config::{Answer, Entry};
 
-/// What no other entry has: the names, and the clients.
+/// The key of an entry: the names, and the clients.
 type Key = (Vec<u8>, Ipv4Addr, u8);
 
 fn key(pattern: &Pattern, clients: Prefix) -> Key {
@@ -22,7 +22,7 @@ fn wire(pattern: &Pattern) -> Vec<u8> {
     bytes
 }
 
-/// What is to become different.
+/// The changes to a table of names.
 #[derive(Clone, Debug, Default)]
 pub struct NameChanges {
     remove: Vec<(Pattern, Prefix)>,
@@ -30,8 +30,8 @@ pub struct NameChanges {
 }
 
 impl NameChanges {
-    /// What differs between what a configuration said and what the next one says. What does not is not touched: an
-    /// instruction may have changed it in the meantime.
+    /// The differences between a configuration and the next one. An entry that does not differ is left alone: an instruction may
+    /// have changed it in the meantime.
     #[must_use]
     pub fn between(before: &[Entry], after: &[Entry]) -> Self {
         let said: HashMap<_, _> = before.iter().map(|old| (key(&old.pattern, old.clients), old)).collect();
@@ -50,7 +50,7 @@ impl NameChanges {
         Self { remove: Vec::new(), set: vec![entry] }
     }
 
-    /// The same in parts, of which each can be refused alone.
+    /// The same changes one by one, so that each can be refused alone.
     #[must_use]
     pub fn one_by_one(self) -> Vec<Self> {
         let remove = Self { remove: self.remove, set: Vec::new() };
@@ -74,7 +74,7 @@ impl NameChanges {
         has_rule: impl Fn(&Match) -> bool,
     ) -> Result<(), String> {
         if self.set.is_empty() {
-            // Less is never too much.
+            // Without new entries there is always room.
             return Ok(());
         }
         let mut there: HashSet<Key> = HashSet::new();
@@ -109,7 +109,7 @@ impl NameChanges {
         Ok(())
     }
 
-    /// Makes a table different. The rules that entries are tied to are there already, in each translator.
+    /// Applies the changes to a table. The rules that entries are tied to are there already, in each translator.
     ///
     /// # Errors
     /// Says what it refused: nothing that was checked before.
@@ -143,7 +143,7 @@ fn set(
     match rule {
         Some(rule) => names.tie_to(translator, *entry, rule).map(drop).map_err(|error| error.to_string()),
         None => {
-            // It may be tied to a rule, and is not any more.
+            // It may have been tied to a rule.
             let _ = names.untie(&entry.pattern(), entry.from_clients());
             names.insert(*entry).map(drop).map_err(|error| error.to_string())
         }

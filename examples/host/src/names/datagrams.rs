@@ -16,7 +16,7 @@ use crate::packet::{self, HEADER, UDP};
 const UDP_HEADER: usize = 8;
 const DONT_FRAGMENT: u16 = 0x4000;
 
-/// The relay, and what its queries come from.
+/// The relay, and the address that its queries come from.
 #[derive(Debug)]
 pub(super) struct Datagrams {
     relay: Relay<HeapRelay>,
@@ -27,7 +27,7 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// With this secret, which nobody else has.
+    /// A relay with this secret, which must not be known to others.
     ///
     /// # Errors
     /// The settings are not usable.
@@ -37,8 +37,8 @@ impl Datagrams {
         Ok(Self { relay, section: section.clone(), address, damaged: 0 })
     }
 
-    /// Whether a packet comes from where its answers come from; to whatever port, so that nobody can learn from an ICMP error
-    /// which one a query waits at.
+    /// Whether a packet comes from a server that the relay asks. The destination port does not matter, so that no ICMP error
+    /// shows at which port a query waits.
     pub(super) fn is_answer(servers: &[SocketAddrV4], address: Ipv4Addr, packet: &[u8]) -> bool {
         let ports = packet::source_port(packet).zip(packet::destination_port(packet));
         let Some((from, to)) = ports.filter(|_| packet::destination(packet) == address) else {
@@ -98,7 +98,7 @@ impl Datagrams {
         }
     }
 
-    /// What has become of queries and answers.
+    /// The counters of queries and answers, by outcome.
     pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
         let counters = self.relay.counters();
         let counts = RelayOutcome::ALL.iter().map(|outcome| (outcome.name(), counters.of(*outcome)));

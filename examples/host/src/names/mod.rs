@@ -41,18 +41,18 @@ const NEVER: u64 = u64::MAX;
 pub struct Naming {
     servers: Prefix,
     address: Ipv4Addr,
-    /// What relayed queries come from.
+    /// The ports that relayed queries come from.
     ports: Ports,
     capacity: usize,
     /// The DNS servers that are asked over UDP.
     relayed_to: Vec<SocketAddrV4>,
-    /// When the TCP stack, and when the relay of datagrams wants to be looked after, in microseconds.
+    /// When the TCP stack and the relay of datagrams have to be polled, in microseconds.
     due: AtomicU64,
     datagrams_due: AtomicU64,
     state: Mutex<State>,
 }
 
-/// What is behind the lock.
+/// The state that the lock guards.
 #[derive(Debug)]
 pub struct State {
     /// The names.
@@ -61,14 +61,14 @@ pub struct State {
     datagrams: Option<Datagrams>,
 }
 
-/// What has become of a packet.
+/// What is to be done with a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Named {
     /// It goes on its way.
     Pass,
-    /// It is done with, and these packets are to be sent.
+    /// It was taken, and these packets are to be sent.
     Done(Vec<Vec<u8>>),
-    /// It stood for several: the first are to be sent, and the others go on their way.
+    /// It was a super-packet: the first packets are to be sent, and the others go on their way.
     Split(Vec<Vec<u8>>, Vec<Vec<u8>>),
 }
 
@@ -107,13 +107,13 @@ impl Naming {
         self.capacity
     }
 
-    /// The names and the stack. Whoever needs routers as well borrows these first: a shard may wait for the lock.
+    /// The names and the stack. Routers, if they are needed too, are borrowed first: a shard may wait for the lock.
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change leaves the table whole.
+        // The lock can be used although a thread has panicked with it: each change leaves the table whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a packet may be about names: few are, and all others pay for this alone.
+    /// Whether a packet may be about names: few are, and this check is all that others pay.
     #[inline]
     #[must_use]
     pub fn concerns(&self, packet: &[u8]) -> bool {
@@ -128,7 +128,7 @@ impl Naming {
         if protocol == UDP {
             return is_query || self.is_relayed_answer(packet);
         }
-        // A rule may lead to a server on any port. What comes late from a usual one is reset.
+        // A rule may lead to a server on any port. A late packet from the usual port is taken too, and reset.
         let is_relayed = || self.ports.contains(port) || packet::source_port(packet) == Some(DNS);
         is_query || (packet::destination(packet) == self.address && is_relayed())
     }
@@ -166,7 +166,7 @@ impl Naming {
                 is_for_stack = true;
             }
         }
-        // A flood of UDP has no part in what connections cost.
+        // UDP queries cause no work for connections, however many they are.
         if is_for_stack || self.is_due(now) {
             self.work(now, &mut state, translator, &mut out);
         }
@@ -181,7 +181,7 @@ impl Naming {
     /// relayed; otherwise it is done with, and these packets are to be sent.
     pub fn relay(&self, now: Instant, header: &VnetHeader, packet: &[u8]) -> Option<Vec<Vec<u8>>> {
         let is_query = packet::protocol(packet) == UDP && packet::destination_port(packet) == Some(DNS);
-        // Others were not looked at, and may be for a name of the table.
+        // Queries to other addresses were not looked at, and may be for a name of the table.
         if self.relayed_to.is_empty() || !is_query || !self.servers.contains(packet::destination(packet)) {
             return None;
         }
@@ -193,7 +193,7 @@ impl Naming {
         Some(out)
     }
 
-    /// Does what time brings; returns packets to send.
+    /// Does what is due; returns packets to send.
     pub fn poll(&self, now: Instant, translator: &Translator<Heap>) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         if self.is_due(now) {
@@ -226,7 +226,7 @@ impl Naming {
     fn work(&self, now: Instant, state: &mut State, translator: &Translator<Heap>, out: &mut Vec<Vec<u8>>) {
         let State { names, relay, datagrams } = state;
         relay.work(now, names, |client, server| {
-            // What is asked of this machine itself.
+            // Queries to this machine itself.
             let elsewhere = || datagrams.as_ref().filter(|_| translator.is_own(server))?.server(client);
             server_of(translator, client, server).or_else(elsewhere)
         });
@@ -234,7 +234,7 @@ impl Naming {
         self.due.store(relay.due(now).map_or(NEVER, Instant::as_micros), Ordering::Relaxed);
     }
 
-    /// What has become of queries, and of those of TCP.
+    /// The counters of all queries, and of those over TCP.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let state = self.lock();
@@ -247,14 +247,14 @@ impl Naming {
     }
 }
 
-/// What the naming server has done.
+/// The counters of the naming server.
 #[derive(Clone, Debug)]
 pub struct Counts {
     /// How many entries there are now.
     pub entries: usize,
-    /// What has become of queries, and at last how many had a valid cookie.
+    /// Queries by outcome, and at the end the number of those with a valid cookie.
     pub outcomes: Vec<(&'static str, u64)>,
-    /// What has become of TCP connections, with what that means.
+    /// TCP connections by outcome, each with its meaning.
     pub relay: [(&'static str, u64); 5],
     /// How many clients are connected now.
     pub connections: usize,
@@ -263,7 +263,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// All that is counted, with names that are different ones.
+    /// All counters, each with a name of its own.
     pub fn named(self) -> impl Iterator<Item = (String, u64)> {
         let datagrams = self.datagrams.into_iter().flat_map(|(_, counts)| counts);
         let datagrams = datagrams.map(|(name, count)| (format!("names_relay_{name}"), count));
@@ -307,7 +307,7 @@ fn server_of(translator: &Translator<Heap>, client: Ipv4Addr, server: Ipv4Addr) 
         Some(Target::Address(address)) => SocketAddrV4::new(address, DNS),
         Some(Target::Endpoint(endpoint)) => endpoint,
     };
-    // What is sent there comes back.
+    // A query to this machine's own address would come back.
     (!translator.is_own(*to.ip())).then_some(to)
 }
 

@@ -1,6 +1,6 @@
-//! Sequence numbers that nobody can foresee. The stack draws those that connections start with from a generator whose next
-//! number follows from those before. So each connection's are moved by a keyed hash of its ends (RFC 6528, section 3): what
-//! one client sees says nothing about another's.
+//! Sequence numbers that nobody can predict. The stack draws initial sequence numbers from a generator whose next number follows
+//! from those before. So the numbers of each connection are offset by a keyed hash of its ends (RFC 6528, section 3): what one
+//! client sees says nothing about another's.
 
 use core::hash::BuildHasher;
 use std::hash::RandomState;
@@ -24,7 +24,7 @@ impl Numbers {
         RandomState::new().hash_one("seed")
     }
 
-    /// Moves the sequence number of a packet from the stack.
+    /// Adds the offset to the sequence number of a packet from the stack.
     pub(super) fn hide(&self, packet: &mut [u8]) {
         let at = packet::header_length(packet);
         if packet.len() >= at + TCP_HEADER {
@@ -33,7 +33,7 @@ impl Numbers {
         }
     }
 
-    /// Moves the acknowledgement of a packet to the stack back.
+    /// Subtracts the offset from the acknowledgement of a packet to the stack.
     pub(super) fn reveal(&self, packet: &mut [u8]) {
         let at = packet::header_length(packet);
         if packet.len() >= at + TCP_HEADER && packet[at + 13] & ACK != 0 {
@@ -42,7 +42,7 @@ impl Numbers {
         }
     }
 
-    /// How far a connection's numbers are moved. `places` are those of the addresses and ports, the stack's first.
+    /// The offset of a connection's numbers. `places` are those of the addresses and ports, the stack's first.
     fn of(&self, [own, other, own_port, other_port]: [usize; 4], packet: &[u8]) -> u32 {
         let words = [own, own + 2, other, other + 2, own_port, other_port].map(|at| packet::word(packet, at));
         self.0.hash_one(words) as u32

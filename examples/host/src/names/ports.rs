@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub(super) struct Ports(Arc<[AtomicU64]>);
 
 impl Ports {
-    /// None.
+    /// An empty set.
     pub(super) fn new() -> Self {
         Self((0..=u16::MAX / 64).map(|_| AtomicU64::new(0)).collect())
     }

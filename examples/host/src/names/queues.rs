@@ -1,4 +1,4 @@
-//! What the TCP stack has for a device.
+//! The device of the TCP stack.
 
 use std::collections::VecDeque;
 

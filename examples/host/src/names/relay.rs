@@ -54,26 +54,26 @@ const LONGEST: u16 = 1260;
 /// The ports that relayed queries come from.
 const PORTS: core::ops::Range<u16> = 32_768..60_999;
 
-/// One client's connection, and the one to the server that it has asked.
+/// A client's connection, and the connection to the server that it asks.
 #[derive(Debug)]
 struct Session {
     client: SocketHandle,
-    /// Who asks whom.
+    /// The client, and the server that it asks.
     ends: Option<(Ipv4Addr, Ipv4Addr)>,
     server: Option<SocketHandle>,
-    /// What the client has sent and nobody has looked at.
+    /// What the client has sent and that is not processed yet.
     asked: Vec<u8>,
     /// What goes to the server.
     to_server: Vec<u8>,
-    /// What the server has sent and is no whole message.
+    /// What the server has sent and that is no whole message yet.
     from_server: Vec<u8>,
     /// What goes to the client.
     to_client: Vec<u8>,
     /// How many queries the server has not answered.
     open: usize,
-    /// When the client has asked something or has taken an answer.
+    /// When the client last asked something or took an answer.
     moved: Instant,
-    /// How many bytes the client had not acknowledged when we last looked, and how many it has since `moved`.
+    /// How many bytes the client had not acknowledged at the last check, and how many it has acknowledged since `moved`.
     unconfirmed: usize,
     confirmed: usize,
     /// Whether the client has answered the handshake.
@@ -86,7 +86,7 @@ impl Session {
         self.asked.len() + self.to_server.len() + self.from_server.len() + self.to_client.len()
     }
 
-    /// Whether the client has acknowledged enough of what it gets to be one that reads.
+    /// Whether the client has acknowledged enough to count as reading.
     fn is_read(&mut self, unconfirmed: usize) -> bool {
         self.confirmed += self.unconfirmed.saturating_sub(unconfirmed);
         let is_read = self.confirmed >= PROGRESS || (self.confirmed != 0 && unconfirmed == 0);
@@ -96,7 +96,7 @@ impl Session {
         is_read
     }
 
-    /// When it is let go unless something moves.
+    /// When it is given up unless something moves.
     fn until(&self) -> Instant {
         self.moved + if self.is_open { IDLE } else { HANDSHAKE }
     }
@@ -112,18 +112,18 @@ pub(super) struct Relay {
     listening: Vec<SocketHandle>,
     sessions: Vec<Session>,
     port: u16,
-    /// Those of sockets to servers.
+    /// The ports of sockets to servers.
     ports: Ports,
     accepted: u64,
     refused: u64,
     relayed: u64,
     failed: u64,
     transfers: u64,
-    /// Sockets to servers that go once they have sent a RST.
+    /// Sockets to servers that are removed once they have sent a RST.
     ended: Vec<SocketHandle>,
     /// How many bytes wait over all sessions.
     waiting: usize,
-    /// Each one's own port.
+    /// The local port of each socket.
     bound: HashMap<SocketHandle, u16>,
 }
 
@@ -146,7 +146,7 @@ fn socket() -> Socket<'static> {
 }
 
 impl Relay {
-    /// Without connections. Relayed queries come from `address`, and from the ports that it puts into `ports`.
+    /// A relay without connections. Relayed queries come from `address`, and from the ports that it puts into `ports`.
     pub(super) fn new(address: Ipv4Addr, ports: Ports, mtu: u16, seed: u64) -> Self {
         let mut queues = Queues { received: VecDeque::new(), sent: VecDeque::new(), mtu: mtu.min(LONGEST).into() };
         let mut config = Config::new(HardwareAddress::Ip);
@@ -156,7 +156,7 @@ impl Relay {
             // There is room for the first.
             let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 32));
         });
-        // What is for anybody is for this stack.
+        // Packets to any address are for this stack.
         interface.set_any_ip(true);
         let _ = interface.routes_mut().add_default_ipv4_route(address);
         let port = PORTS.start + (seed >> 32) as u16 % (PORTS.end - PORTS.start);
@@ -188,7 +188,7 @@ impl Relay {
         let flags = packet.get(packet::header_length(&packet) + 13).copied().unwrap_or(0);
         let client = packet::source(&packet);
         if client == self.address {
-            // Forged, or it has come back.
+            // Forged, or one of our own that has come back.
             self.refused += 1;
             return;
         }
@@ -233,7 +233,7 @@ impl Relay {
         self.sessions.len()
     }
 
-    /// Does all that can be done now. `server_of` says where a client's other queries go that it has for a server.
+    /// Does all that can be done now. `server_of` says where a client's queries to a server are relayed to.
     pub(super) fn work(
         &mut self,
         now: Instant,
@@ -263,7 +263,7 @@ impl Relay {
                 !is_over
             });
             self.sessions = sessions;
-            // What was written is sent, and may bring more; all of it ends with what has come.
+            // Sends what was written, which may bring more packets. It is over when nothing moves and no packet is left.
             if !moved && self.queues.received.is_empty() {
                 self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
                 self.remove_ended();
@@ -272,13 +272,13 @@ impl Relay {
         }
     }
 
-    /// Gives a connection to a server up: the server is told, or it would keep it.
+    /// Aborts a connection to a server, which gets a RST: otherwise it would keep the connection.
     fn end(&mut self, server: SocketHandle) {
         self.sockets.get_mut::<Socket<'_>>(server).abort();
         self.ended.push(server);
     }
 
-    /// Removes the sockets that have told their servers.
+    /// Removes aborted sockets, after they have sent their RST.
     fn remove_ended(&mut self) {
         for server in self.ended.drain(..) {
             if let Some(port) = self.bound.remove(&server) {
@@ -288,7 +288,7 @@ impl Relay {
         }
     }
 
-    /// Has as many sockets listen as clients may connect at once.
+    /// Makes as many sockets listen as clients may connect at once.
     fn listen(&mut self) {
         while self.listening.len() < LISTENING && self.listening.len() + self.sessions.len() < SESSIONS {
             let mut socket = socket();
@@ -323,7 +323,7 @@ impl Relay {
         }
     }
 
-    /// Moves what can be moved. Whether anything did.
+    /// Moves what can be moved. Returns whether anything did.
     fn serve(
         &mut self,
         now: Instant,
@@ -384,7 +384,7 @@ impl Relay {
         moved
     }
 
-    /// Answers what is ours among what the client has asked, and leaves the rest to the server.
+    /// Answers those of the client's queries that are for names of the table, and leaves the rest to the server.
     fn answer(
         &mut self,
         now: Instant,
@@ -432,7 +432,7 @@ impl Relay {
     }
 
     fn connect(&mut self, server: SocketAddrV4) -> Option<SocketHandle> {
-        // There are more than connections.
+        // There are more ports than connections.
         let next = |port| if port + 1 < PORTS.end { port + 1 } else { PORTS.start };
         self.port = next(self.port);
         while self.ports.contains(self.port) {
@@ -453,11 +453,11 @@ impl Relay {
         let socket = self.sockets.get_mut::<Socket<'_>>(session.client);
         if now >= session.until() && socket.is_open() {
             socket.abort();
-            // It says so to the client before it goes.
+            // The client is told before the socket goes.
             self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
             return true;
         }
-        // One that was reset before it was open listens again, for anybody.
+        // A socket that was reset before it was open listens again, for any client.
         if socket.state() == State::Listen {
             return true;
         }

@@ -92,7 +92,7 @@ fn with_names() -> (crate::config::Config, Translator<Heap>, Naming) {
     (config, translator, naming)
 }
 
-/// What connections cost is no part of a packet over UDP.
+/// A packet over UDP causes no work for TCP connections.
 #[test]
 fn a_query_over_udp_leaves_the_stack_alone() {
     let (_, translator, naming) = with_names();
@@ -108,7 +108,7 @@ fn a_query_over_udp_leaves_the_stack_alone() {
     assert!(sent(&syn).contains(&TCP));
 }
 
-/// A query to this machine has arrived, whatever is left of its time to live; one to a server is on its way.
+/// A query to this machine has arrived, whatever its TTL; one to a server is on its way.
 #[test]
 fn a_query_that_has_arrived_is_answered() {
     let (config, translator, naming) = with_names();
@@ -181,7 +181,7 @@ fn a_query_to_this_machine_is_relayed() {
     assert_eq!(passed[20..], query([9, 9, 9, 53].into(), 64)[20..]);
 }
 
-/// Somebody who forges a server's address learns from no ICMP error which port a query waits at: it looks the same at each.
+/// Somebody who forges a server's address does not learn from ICMP errors at which port a query waits: all ports look the same.
 #[test]
 fn no_error_tells_which_port_is_open() {
     let (mut route, now) = (relaying(), Instant::from_secs(1));

@@ -13,11 +13,11 @@ const MOST: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct ClosedLog {
     order: VecDeque<Gone>,
-    /// The same without how they have ended.
+    /// The same without the reason for the end.
     known: HashSet<Gone>,
 }
 
-/// A connection whatever has ended it.
+/// A connection, regardless of how it has ended.
 const fn ends(gone: Gone) -> Gone {
     Gone { is_reset: false, ..gone }
 }

@@ -1,4 +1,4 @@
-//! Packets that arrive before the record that they follow from.
+//! Packets that arrive before the record of their connection.
 //!
 //! The portion to the server sends a connection's record when it sends its first packet. The reply to that packet can be at
 //! the other portion first. In the same way the client can have the server's SYN+ACK, and answer it, before the portion to
@@ -17,20 +17,20 @@ use crate::packet;
 
 /// How long a packet waits.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// How many wait at most: anybody can send packets of no connection.
+/// How many wait at most: an attacker can send packets of no connection.
 const MOST: usize = 256;
 
 /// Which record a packet waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
-    /// That of a connection whose replies go to this alternative.
+    /// The record of a connection whose replies go to this alternative.
     Reply(Protocol, SocketAddrV4),
-    /// That of a TCP connection between this client and this original destination that the server has answered.
+    /// The record of an answered TCP connection between this client and this original destination.
     Answer(SocketAddrV4, SocketAddrV4),
 }
 
 impl Awaited {
-    /// What a packet waits for that belongs to no connection.
+    /// The record that a packet without a connection waits for.
     #[must_use]
     pub fn by_reply(packet: &[u8]) -> Option<Self> {
         packet::reply_to(packet).map(|(protocol, to)| Self::Reply(protocol, to))
@@ -52,7 +52,7 @@ impl Awaited {
 /// Packets that wait for a record.
 #[derive(Debug)]
 pub struct Early {
-    /// Which way they go.
+    /// The direction of the packets.
     direction: Direction,
     /// The stream that records come on.
     link: Option<Arc<Status>>,
@@ -68,25 +68,25 @@ struct Waiting {
 }
 
 impl Early {
-    /// None waits. Only those that go this way do.
+    /// No packet waits. Only packets in this direction are kept.
     #[must_use]
     pub const fn new(direction: Direction) -> Self {
         Self { direction, link: None, waiting: VecDeque::new(), ready: VecDeque::new() }
     }
 
-    /// Says how the stream is doing that records come on.
+    /// Sets the status of the stream that brings records.
     pub fn follow(&mut self, link: Arc<Status>) {
         self.link = Some(link);
     }
 
-    /// Whether packets are kept that go this way: without the stream no record would come.
+    /// Whether packets in this direction are kept: without the stream no record would come.
     #[must_use]
     pub fn keeps(&self, direction: Direction) -> bool {
         let is_connected = |link: &Arc<Status>| link.is_connected.load(Ordering::Relaxed);
         self.direction == direction && self.link.as_ref().is_some_and(is_connected)
     }
 
-    /// Keeps a frame. Whether there is room for it.
+    /// Keeps a frame. Returns whether there was room for it.
     pub fn keep(&mut self, now: Instant, awaited: Awaited, frame: &[u8]) -> bool {
         if self.waiting.len() >= MOST {
             return false;
@@ -112,8 +112,8 @@ impl Early {
         self.ready.pop_front()
     }
 
-    /// Gives up waiting for those that have waited for too long. A client's segment goes on as it is, a reply without a
-    /// connection does not; returns how many of these there are.
+    /// Gives up packets that have waited for too long. A client's segment goes on as it is, a reply without a connection does
+    /// not; returns how many such replies there were.
     pub fn expire(&mut self, now: Instant) -> usize {
         let mut lost = 0;
         while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.until <= now) {

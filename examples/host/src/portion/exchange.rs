@@ -35,7 +35,7 @@ pub(super) enum Item {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Without the other portion nobody is told; when it comes it is sent everything.
+    /// Without the other portion nothing is sent to it; when it comes it is sent everything.
     link: Arc<Status>,
     /// Whether a record found the queue full, so that everything has to be sent.
     is_behind: AtomicBool,
@@ -43,7 +43,7 @@ struct State {
     closed: Option<Mutex<ClosedLog>>,
 }
 
-/// Where the records arrive that shards report.
+/// The end of the queue at which records arrive that shards report.
 #[derive(Debug)]
 pub(super) struct Records {
     items: Receiver<Item>,
@@ -59,7 +59,7 @@ pub(super) fn queue(direction: Direction, link: Arc<Status>) -> (RecordSender, R
 
 impl State {
     fn closed(&self) -> Option<MutexGuard<'_, ClosedLog>> {
-        // Whoever has panicked with it has left it whole.
+        // The lock can be used although a thread has panicked with it: the log is whole.
         self.closed.as_ref().map(|closed| closed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -79,7 +79,7 @@ impl RecordSender {
         if let Some(record) = translator.record(connection) {
             return self.send(Item::Record(record));
         }
-        // One that has only been silent is as old there. But there it need not be in doubt.
+        // A connection that has only been silent expires there too. But there it need not be doubtful.
         if let Event::Closed { why, .. } = event
             && (*why != Closed::Expired || connection.state == byway::State::Doubtful)
         {
@@ -138,7 +138,7 @@ impl Records {
     }
 }
 
-/// What says of a record whether it is of a connection that was closed here.
+/// Tells whether a record is of a connection that was closed here.
 #[derive(Clone, Debug)]
 pub(super) struct Closings(Arc<State>);
 
@@ -148,7 +148,7 @@ impl Closings {
     }
 }
 
-/// Frames for what was reported, in its order. If nothing was, an empty one, which says that this end is there.
+/// Frames for what was reported, in its order; for nothing, an empty frame, which shows that this end is there.
 pub(super) fn messages(items: &[Item]) -> Vec<Message> {
     let is_same = |a: &Item, b: &Item| matches!((a, b), (Item::Record(_), Item::Record(_)) | (Item::Gone(_), Item::Gone(_)));
     let mut messages = Vec::new();
@@ -164,8 +164,8 @@ pub(super) fn messages(items: &[Item]) -> Vec<Message> {
     messages
 }
 
-/// The records of connections of a shard whose last packet is not older than this, a page after the other. Stops when one
-/// cannot be sent, or the shard has ended.
+/// The records of connections of a shard whose last packet is not older than this, page by page. Stops when one cannot be sent,
+/// or the shard has ended.
 pub(super) fn each_page<E>(
     shard: &Handle,
     newer_than: Duration,

@@ -1,4 +1,4 @@
-//! What two portions say to each other on their stream.
+//! The protocol of two portions on their stream.
 //!
 //! | bytes | |
 //! | ---: | --- |
@@ -44,7 +44,7 @@ const ALTERNATIVES: u8 = 1;
 const RECORDS: u8 = 2;
 const GONE: u8 = 3;
 const GONE_LENGTH: usize = 20;
-/// The longest contents of the first frame: nobody has shown yet that he knows the key.
+/// The longest contents of the first frame, whose sender has not proved yet that it knows the key.
 const FIRST: usize = 4_096;
 /// How many records fit into a frame, or more.
 pub(super) const MOST: usize = (MAX - 1) / RECORD_LENGTH;
@@ -56,11 +56,11 @@ pub(super) enum Message {
     Alternatives(String),
     /// Connections.
     Records(Vec<Record>),
-    /// Connections that are no more.
+    /// Connections that have ended.
     Gone(Vec<Gone>),
 }
 
-/// A connection that is no more.
+/// A connection that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Gone {
     pub(super) protocol: Protocol,
@@ -68,7 +68,7 @@ pub(super) struct Gone {
     pub(super) is_reset: bool,
     pub(super) client: SocketAddrV4,
     pub(super) original: SocketAddrV4,
-    /// It tells this connection from a later one of the same client.
+    /// Distinguishes this connection from a later one of the same client.
     pub(super) alternative: SocketAddrV4,
 }
 
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(error.to_string(), "both portions are for the same direction");
     }
 
-    /// Whoever sits on the stream can do nothing but end it.
+    /// An attacker on the stream can do nothing but end it.
     #[test]
     fn a_frame_that_is_changed_repeated_moved_or_sent_back_is_refused() {
         let written = |count: usize| {

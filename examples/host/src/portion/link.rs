@@ -24,11 +24,11 @@ use crate::{listen, thread};
 
 /// How long the other end may take to greet, and how long it may say nothing afterwards.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often something is said, if only that there is nothing to say.
+/// How often something is sent, if only an empty frame.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// How long after a failure the stream is opened again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Everything, however old its last packet is.
+/// All connections, however old their last packet is.
 const ALL: Duration = Duration::MAX;
 
 /// What is known of the stream, for the metrics page.
@@ -70,8 +70,8 @@ struct Own {
 }
 
 impl Link {
-    /// Opens the port, if this is the end that listens. `shared` permits that the process which this one takes over from has
-    /// it too.
+    /// Opens the port, if this is the end that listens. `shared` allows the process that this one takes over from to listen at it
+    /// too.
     ///
     /// # Errors
     /// One line that says what to do.
@@ -102,12 +102,12 @@ impl Link {
     /// Exchanges records between these shards and the other portion, on threads that end with the process.
     ///
     /// # Errors
-    /// There is no thread.
+    /// The thread cannot be started.
     pub fn start(self, shards: Handles, sharding: Sharding, clock: Clock) -> Result<(), String> {
         let Self { listener, mut records, sender: _, settings, alternatives, status } = self;
         let own = Own { settings, alternatives, status, shards, sharding, clock };
         let run = move || {
-            // Nothing but a panic ends it, and then the process is of no use.
+            // Only a panic ends this thread, and then the process is of no use.
             let _alarm = Alarm;
             let mut said = String::new();
             loop {
@@ -116,7 +116,7 @@ impl Link {
                     said.clear();
                     warn!("the other portion is gone: {why}");
                 } else if said != why.to_string() {
-                    // Not the same again and again.
+                    // The same error is not logged again and again.
                     said = why.to_string();
                     error!("the other portion: {said}");
                 }
@@ -164,7 +164,7 @@ impl Own {
         std::thread::scope(|scope| {
             let write = move || {
                 let ended = self.write(&mut out, &mut own, records);
-                // The reader has to notice.
+                // So that the reader notices.
                 let _ = out.shutdown(Shutdown::Both);
                 ended
             };
@@ -173,7 +173,7 @@ impl Own {
             let _ = stream.shutdown(Shutdown::Both);
             let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")));
             match (ended, written) {
-                // The reader's end follows from the writer's, which says why.
+                // The writer's failure is the cause of the reader's.
                 (Err(read), Err(wrote)) if read.kind() == ErrorKind::UnexpectedEof => Err(wrote),
                 (Err(read), _) => Err(read),
             }
@@ -184,7 +184,7 @@ impl Own {
         self.shards.lock().map(|threads| threads.shards.clone()).unwrap_or_default()
     }
 
-    /// Sends everything, then what shards report; now and then what packets pass over.
+    /// Sends everything, then what shards report, and at intervals the connections with traffic.
     fn write(&self, out: &mut TcpStream, seal: &mut Seal, records: &Records) -> Endless {
         let refresh = self.settings.refresh;
         let mut send = |message: Message| {
@@ -196,7 +196,7 @@ impl Own {
         let sweep = |newer_than: Duration, send: &mut dyn FnMut(Message) -> io::Result<()>| {
             let mut send = |page| {
                 send(Message::Records(page))?;
-                // What happens meanwhile does not wait, and its queue does not fill.
+                // What is reported meanwhile does not wait, and its queue does not fill.
                 while let items @ [_, ..] = &records.next(Duration::ZERO)[..] {
                     exchange::messages(items).into_iter().try_for_each(&mut *send)?;
                 }
@@ -209,7 +209,7 @@ impl Own {
         loop {
             is_behind |= records.was_behind();
             if is_behind && completed.is_none_or(|completed| completed.elapsed() >= KEEP_ALIVE) {
-                // What was lost up to here is made good by what follows.
+                // What was lost until now is repaired by what follows.
                 is_behind = false;
                 swept = Instant::now();
                 for all in records.closed().chunks(MOST) {
@@ -237,7 +237,7 @@ impl Own {
         }
     }
 
-    /// Has shards close what the other portion has closed.
+    /// Closes in all shards what the other portion has closed.
     ///
     /// # Errors
     /// A shard has ended: everything has to be exchanged again.
@@ -258,7 +258,7 @@ impl Own {
         Ok(())
     }
 
-    /// Has shards take over what comes.
+    /// Passes what comes to the shards.
     fn read(&self, stream: &TcpStream, seal: &mut Seal, closings: &Closings) -> Endless {
         let clock = self.clock;
         loop {
@@ -298,7 +298,7 @@ impl Own {
     }
 }
 
-/// A stream whose next bytes must all be there in time, each of them and together.
+/// A stream whose next bytes must all arrive within one time-out.
 struct Patient<'a> {
     stream: &'a TcpStream,
     until: Instant,

@@ -55,14 +55,14 @@ pub enum End {
     Connect(SocketAddrV4),
 }
 
-/// What `[portion]` says.
+/// The settings of `[portion]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// What this portion translates.
     pub direction: Direction,
     /// How it reaches the other.
     pub end: End,
-    /// What both know, and nobody else.
+    /// The secret that only the two portions know.
     pub secret: [u8; 32],
     /// The file that it was read from.
     pub key: PathBuf,
@@ -71,7 +71,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What says which client is which shard's: the same after each restart.
+    /// The secret that assigns clients to shards: the same after each restart.
     pub(crate) fn shard_secret(&self) -> [u8; 32] {
         frame::derive(&self.secret, &[b"byway shards"])
     }

@@ -39,7 +39,7 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// The records in the datagram that was sent last, once.
+    /// The number of records in the datagram that was sent last; zero when asked again.
     const fn take_last(&mut self) -> u64 {
         match self {
             Self::Udp(_, _, last) => core::mem::replace(last, 0),
@@ -58,7 +58,7 @@ impl Wire {
 }
 
 impl Line {
-    /// Makes a connection if there is none and it is time. Whether there is one.
+    /// Connects if there is no connection and it is time. Returns whether there is one.
     pub(super) fn connect(&mut self, now: Instant, exporters: &mut [Exporter<Vec<u8>>]) -> bool {
         self.check(now);
         let Wire::Broken(retry) = self.wire else {
@@ -88,14 +88,14 @@ impl Line {
         }
     }
 
-    /// Notices that a collector has closed its connection: what is written after that is lost, and nobody says so.
+    /// Notices that a collector has closed its connection: what is written after that is lost without an error.
     fn check(&mut self, now: Instant) {
         if let Wire::Tcp(stream) = &self.wire {
             let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
             // A collector says nothing, so whatever there is to read is its end.
             if poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
                 self.fail(&ErrorKind::ConnectionReset.into());
-                // One that accepts and hangs up again is not asked all the time.
+                // A collector that accepts and closes at once is not tried all the time.
                 self.wire = Wire::Broken(now + RETRY);
             }
         }
@@ -123,7 +123,7 @@ impl Line {
             let (result, refused) = self.send(message);
             let records = exporter.statistics().records - before;
             if refused {
-                // Nobody was there to take it. Whoever comes needs templates.
+                // No collector has taken it. The next one needs templates.
                 exporter.lost(self.wire.take_last());
                 exporter.announce_again();
             }
@@ -151,7 +151,7 @@ impl Line {
                 }
                 *is_connected = true;
                 match socket.send(message) {
-                    // It is the datagram before that nobody has taken.
+                    // The error is of the datagram before.
                     Err(why) if why.kind() == ErrorKind::ConnectionRefused => {
                         let sent = socket.send(message).map(drop);
                         self.fail(&why);

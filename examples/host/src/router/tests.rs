@@ -166,7 +166,7 @@ fn what_a_rule_is_about_leaves_translated_or_not_at_all() {
         assert_eq!((&same[12..], same[8]), (&packet[12..], 63));
     }
     assert_eq!((router.counters.failed_closed, router.counters.failed_open), (2, 2));
-    // No rule speaks of it.
+    // No rule matches it.
     assert_eq!(route(&mut router, &tcp(CLIENT, [8, 8, 8, 8], &[1])).len(), 1);
     // More connections than the client may have.
     for (to, count) in [(closed, 0), (open, 1)] {
@@ -183,7 +183,7 @@ fn what_a_rule_is_about_leaves_translated_or_not_at_all() {
     }
 }
 
-/// A rule that an instruction has brought is followed as well.
+/// A rule that an instruction has added is followed as well.
 #[test]
 fn a_new_rule_fails_closed() {
     let mut router = router(&[]);

@@ -37,7 +37,7 @@ impl Body {
         self.is_complete = true;
     }
 
-    /// How many bytes there are from this place on.
+    /// The bytes from this place on.
     pub(super) fn from(&self, offset: u64) -> &[u8] {
         let skip = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
         skip.and_then(|skip| self.bytes.get(skip..)).unwrap_or_default()

@@ -32,11 +32,11 @@ const REMEMBERED: usize = 256;
 /// A request.
 #[derive(Debug)]
 pub struct Ask<'a, 'b> {
-    /// Whoever gets the response.
+    /// The owner, which gets the response.
     pub owner: usize,
     /// The transfer's lane; another is taken, and returned here, if it has no message identifiers left.
     pub lane: Lane,
-    /// What no other transfer may fetch or store in that lane.
+    /// The resource that no other transfer may fetch or store in that lane.
     pub resource: Option<u64>,
     /// The HTTP client's address.
     pub client: Ipv4Addr,
@@ -104,7 +104,7 @@ struct Exchange {
     owner: usize,
     way: Way,
     place: Option<Place>,
-    /// In whose turns it is.
+    /// The peer whose turns it takes.
     peer: Peer,
     id: u16,
     bytes: Vec<u8>,
@@ -118,7 +118,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Whether what comes from there may be for it: what comes past byway is for those that stay there.
+    /// Whether a message from there may be for it: one that has come past byway is for those that stay at its server.
     fn hears(&self, source: Source) -> bool {
         source.place.is_none_or(|from| self.place.is_some_and(|place| place.is_at(&from)))
     }
@@ -146,11 +146,11 @@ pub struct Source {
 /// A response, and what it answers.
 #[derive(Debug)]
 pub struct Answer<'a> {
-    /// Whoever has asked.
+    /// The owner of the request.
     pub owner: usize,
     /// The server that it came from.
     pub server: Option<SocketAddrV4>,
-    /// It.
+    /// The message.
     pub message: Message<'a>,
 }
 
@@ -273,7 +273,7 @@ impl Exchanges {
             while origin.outstanding < self.settings.nstart
                 && let Some(number) = origin.queue.pop_front()
             {
-                // One that has ended takes no turn.
+                // A request that has ended takes no turn.
                 let Some(exchange) = self.exchanges.get(&number) else {
                     continue;
                 };

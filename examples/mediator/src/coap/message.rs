@@ -99,7 +99,7 @@ impl Code {
         self.0 >> 5
     }
 
-    /// What stands behind the dot.
+    /// The number after the dot.
     #[must_use]
     pub const fn detail(self) -> u8 {
         self.0 & 0x1f

@@ -366,7 +366,7 @@ impl Transfer {
         if message.options().any(|(number, _)| number % 2 == 1 && !KNOWN.contains(&number)) {
             return Err(Reason::CriticalOption);
         }
-        // Whatever is there more often than it may be is unknown (section 5.4.5).
+        // An option that is there more often than it may be counts as unknown (section 5.4.5).
         if KNOWN.iter().any(|known| message.options().filter(|(number, _)| number == known).count() > 1) {
             return Err(Reason::CriticalOption);
         }
@@ -403,7 +403,7 @@ impl Transfer {
         if block.number != 0 || message.code == Code::CONTINUE {
             return Err(Reason::BlockNumber);
         }
-        // Of what only the head is of interest, no next block is asked for.
+        // If only the head is of interest, no next block is asked for.
         let is_partial = message.payload.len() != block.length() || block.size > self.request.block;
         if block.more && is_partial && !self.request.head_only {
             return Err(Reason::BadBlock);

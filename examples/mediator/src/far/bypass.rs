@@ -1,9 +1,9 @@
-//! A device between byway and the one below it, past which datagrams of some transfers go: those that stay where they are
-//! whatever instructions come.
+//! A device between byway and the one below it. It lets datagrams of some transfers bypass byway: of those that stay where they
+//! are whatever instructions come.
 //!
-//! An instruction to byway moves a whole connection. A transfer that its new server could not go on with is not moved: its
-//! datagrams go on from the connection's alternative endpoint to the old server, and what that server answers does not reach
-//! byway, which knows the connection no more. To the old server nothing has happened.
+//! An instruction to byway moves a whole connection. A transfer that its new server could not continue is not moved: its
+//! datagrams go on from the connection's alternative endpoint to the old server, and that server's answers do not reach byway,
+//! which no longer knows the connection. The old server notices nothing.
 
 use core::net::SocketAddrV4;
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ pub(super) struct Bypass<D> {
     /// How often the places have changed.
     changes: u64,
     received: VecDeque<(Place, Way, Vec<u8>)>,
-    /// Packets that nobody wants who stays there: byway may have given the endpoint to others.
+    /// Packets for none of the transfers that stay there: byway may have given the endpoint to others.
     returned: VecDeque<Vec<u8>>,
     packet: Vec<u8>,
 }
@@ -89,7 +89,7 @@ impl<D: phy::Device> Bypass<D> {
         }
     }
 
-    /// For one transfer fewer.
+    /// One transfer fewer stays there.
     pub(super) fn leave(&mut self, place: Place, way: Way) {
         if let Some(at) = self.places.iter().position(|(known, of, _)| (*known, *of) == (place, way))
             && let Some((.., users)) = self.places.get_mut(at)
@@ -122,7 +122,7 @@ impl<D: phy::Device> Bypass<D> {
         self.received.pop_front()
     }
 
-    /// Lets byway have a datagram that was received, since it is for no transfer that stays there.
+    /// Passes a received datagram on to byway, since it is for no transfer that stays there.
     pub(super) fn give_back(&mut self, place: Place, payload: &[u8]) {
         self.returned.push_back(packet(place.server, place.alternative, payload));
     }
@@ -159,7 +159,7 @@ impl<D: phy::Device> Bypass<D> {
 
     /// Keeps a datagram until it is received.
     pub(super) fn hand_in(&mut self, place: Place, way: Way, payload: Vec<u8>) {
-        // As a network would; it is sent again.
+        // Dropped, as in a network; it is sent again.
         if self.received.len() < WAITING {
             self.received.push_back((place, way, payload));
         }

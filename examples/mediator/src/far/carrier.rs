@@ -155,7 +155,7 @@ impl Carrier {
             let received = self.sockets.all.get(number)?.recv_from(self.received.get_mut(HEADERS..)?);
             match received {
                 Ok((length, from)) => {
-                    // Whoever has much to say waits for the others.
+                    // A busy socket waits for the others.
                     self.ready.rotate_left(1);
                     let SocketAddr::V4(from) = from else {
                         self.sockets.dropped.foreign += 1;
@@ -216,7 +216,7 @@ impl Sockets {
         };
         let to = SocketAddrV4::new(outside(*to.ip()), to.port());
         if socket.send_to(payload, to.into()).is_err() {
-            // As a network would; whoever sent it sends it again.
+            // Dropped, as in a network; its sender sends it again.
             self.dropped.unsent += 1;
         }
     }

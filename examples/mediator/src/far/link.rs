@@ -58,7 +58,7 @@ impl Link {
         self.hosts.remove(&at);
     }
 
-    /// Has a packet arrive that no host has sent because of another: a notification, or an attacker's.
+    /// Lets a packet arrive that no host has sent in answer to another: a notification, or an attacker's.
     pub fn inject(&mut self, now: Instant, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
         self.arriving.push_back((now + self.delay, packet(from, to, payload)));
     }

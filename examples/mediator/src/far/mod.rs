@@ -91,7 +91,7 @@ pub const STACK: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 /// The longest packet, in bytes.
 pub const MTU: usize = 1500;
 
-/// What every device here is to the stack: one of IP packets.
+/// The capabilities of every device here: it carries IP packets.
 fn ip_device() -> DeviceCapabilities {
     let mut capabilities = DeviceCapabilities::default();
     capabilities.medium = Medium::Ip;
@@ -129,7 +129,7 @@ pub struct Far<D> {
     lanes: Vec<LaneSocket>,
     current: usize,
     next_port: u16,
-    /// Whether a lane was released since somebody has looked.
+    /// Whether a lane was released since the last call of [`Self::take_released`].
     has_released: bool,
 }
 
@@ -314,7 +314,7 @@ impl<D: phy::Device> Far<D> {
         Some(Place { alternative, server, generation: self.generation() })
     }
 
-    /// Has what the server of this place answers go past byway from the next instruction on, for one more transfer, until it
+    /// Lets the answers of this place's server bypass byway from the next instruction on, for one more transfer, until it
     /// [`leave`](Self::leave)s.
     pub fn stay(&mut self, place: Place, way: Way) {
         self.device.inner_mut().stay(place, way);
@@ -369,7 +369,7 @@ impl<D: phy::Device> Far<D> {
         Some((way, place))
     }
 
-    /// Lets byway have a datagram that has come past it, since it is for no transfer that stays there.
+    /// Passes a datagram that has come past byway back to it, since it is for no transfer that stays there.
     pub fn give_back(&mut self, place: Place, datagram: &[u8]) {
         self.device.inner_mut().give_back(place, datagram);
     }

@@ -1,8 +1,8 @@
 //! A smoltcp device over a TUN device: the stack's packets go to the kernel as they are, and it routes them.
 //!
-//! The other way to reach servers beside [`carrier`](super::carrier), for whoever may create the device: the alternative
-//! address is then one of its own, whose packets the kernel leads to the device. Unless another process translates what
-//! comes back ([`portion`](crate::portion)).
+//! The alternative to [`carrier`](super::carrier) for processes that may create the device: the alternative address is then one
+//! of its own, whose packets the kernel routes to the device, unless another process translates what comes back
+//! ([`portion`](crate::portion)).
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -96,7 +96,7 @@ impl Tun {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.is_ready = false;
-                    // Down, or gone: whoever has sent it sends it again.
+                    // The device is down, or gone: the sender sends the packet again.
                     self.dropped.unread += u64::from(error.kind() != ErrorKind::WouldBlock);
                 }
             }
@@ -113,7 +113,7 @@ impl Tun {
 
     fn write(&mut self, packet: &[u8]) {
         if self.device.send(packet).is_err() {
-            // As a network would; whoever sent it sends it again.
+            // Dropped, as in a network; its sender sends it again.
             self.dropped.unsent += 1;
         }
     }

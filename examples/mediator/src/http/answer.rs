@@ -7,7 +7,7 @@ use crate::map::code::phrase;
 /// How the end of a response's body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It has so many bytes.
+    /// The body has this many bytes.
     Length(usize),
     /// Each piece is a chunk.
     Chunks,

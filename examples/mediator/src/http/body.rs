@@ -132,7 +132,7 @@ impl Decoder {
             (State::Trailer(_), b'\r') => State::TrailersEnd,
             (State::InTrailer(length), b'\r') => State::TrailerLf(length),
             (State::TrailerLf(length), b'\n') => State::Trailer(length),
-            // Nobody needs them, but who reads them otherwise finds the end elsewhere (RFC 9112, section 7.1.2).
+            // They are not used, but a reader that parses them otherwise finds the end elsewhere (RFC 9112, section 7.1.2).
             (State::Trailer(length) | State::TrailerName(length), _) if length < MAX_TRAILERS && is_of_name(byte) => {
                 State::TrailerName(length + 1)
             }

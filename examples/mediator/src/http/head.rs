@@ -19,7 +19,7 @@ const MAX_ETAGS: usize = 4;
 pub enum Framing {
     /// There is none.
     None,
-    /// It has so many bytes.
+    /// The body has this many bytes.
     Length(u64),
     /// It comes in chunks.
     Chunked,
@@ -44,7 +44,7 @@ pub struct Head {
     pub framing: Framing,
     /// Whether the client waits for a 100 before it sends the body.
     pub expects_continue: bool,
-    /// What the client takes.
+    /// The formats that the client accepts.
     pub accept: Accept,
     /// The body's format.
     pub content_format: Option<u16>,
@@ -88,7 +88,7 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         Err(httparse::Error::Version) => return Err(unsupported(505)),
         Err(_) => return Err(BAD),
     };
-    // httparse ends a line at a bare line feed too, as a server may (RFC 9112, section 2.2). One before us may not.
+    // httparse ends a line at a bare line feed too, as a server may (RFC 9112, section 2.2). A proxy before us may not.
     let lines = input.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
     if lines.into_iter().any(|line| line.ends_with(b"\n") && !line.ends_with(b"\r\n")) {
         return Err(BAD);
@@ -122,7 +122,7 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         let name = |wanted: &str| field.name.eq_ignore_ascii_case(wanted);
         if name("host") {
             let value = value.ok().filter(|value| Authority::parse(value).is_some()).ok_or(BAD)?;
-            // Two of them are for two servers to read (RFC 9112, section 3.2).
+            // With two of them, two servers may each read another one (RFC 9112, section 3.2).
             if head.host.replace(value.to_owned()).is_some() {
                 return Err(BAD);
             }

@@ -96,7 +96,7 @@ impl<'a> Authority<'a> {
     #[must_use]
     pub fn has_page(&self, origin: &str) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else {
-            // `null`: a page that is not told about.
+            // `null`: a page whose origin the browser does not tell.
             return false;
         };
         let usual = match scheme {

@@ -76,7 +76,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Exchange {
     role: Role,
-    /// Takes what comes. Of a socket that is connected nobody else could reach it.
+    /// Receives datagrams. It is not connected: otherwise nobody but its peer could reach it.
     socket: UnixDatagram,
     /// Connected to the other one's socket.
     out: UnixDatagram,
@@ -108,7 +108,7 @@ impl Exchange {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(wrong)?;
         check(folder)?;
         if std::fs::metadata(&here).is_ok_and(|found| found.file_type().is_socket()) {
-            // Left over, unless somebody listens.
+            // A file that was left over, unless a process listens.
             let probe = std::os::unix::net::UnixDatagram::unbound().map_err(wrong)?;
             if probe.connect(&here).is_ok() {
                 return Err(format!("portion {}: another process is this portion", here.display()));
@@ -168,7 +168,7 @@ impl Exchange {
     /// Reports the connection of an event, as it is now.
     pub fn report(&mut self, translator: &Translator<Heap>, event: &Event) {
         let connection = match event {
-            // It has come from there.
+            // It has come from the other process.
             Event::Opened(_) if self.role == Role::ToClient => return,
             Event::Opened(connection) | Event::Changed(connection) => connection,
             Event::Moved { connection, .. } | Event::Closed { connection, .. } => connection,
@@ -176,7 +176,7 @@ impl Exchange {
         };
         match translator.record(connection) {
             Some(record) => self.send([&[RECORDS], &record.as_bytes()[..]].concat()),
-            // Here it has only followed.
+            // This process has only followed.
             None if self.role == Role::ToClient => {}
             None => {
                 let mut gone = vec![GONE];
@@ -195,7 +195,7 @@ impl Exchange {
             self.queue.push_back(datagram);
             self.flush();
         } else {
-            // A packet is sent again by whoever sent it.
+            // A packet is sent again by its sender.
             self.is_behind |= datagram.first() != Some(&PACKET);
             self.counters.unsent += 1;
         }
@@ -207,7 +207,7 @@ impl Exchange {
                 Ok(_) => drop(self.queue.pop_front()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
-                    // It has gone. What it should have known is sent when it is back.
+                    // The other process has gone. What it misses is sent when it is back.
                     self.counters.unsent += self.queue.len() as u64;
                     (self.is_connected, self.is_behind) = (false, true);
                     self.queue.clear();
@@ -216,7 +216,7 @@ impl Exchange {
         }
     }
 
-    /// Takes what the other one has sent; `packet` gets packets. Whether there may be more.
+    /// Takes what the other one has sent; `packet` gets packets. Returns whether there may be more.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -288,7 +288,7 @@ impl Exchange {
                 // It may have started again.
                 self.is_connected = self.out.connect(&self.there).is_ok();
             }
-            // Also an empty one.
+            // Also an empty datagram.
             _ => self.counters.refused += 1,
         }
     }

@@ -17,7 +17,7 @@ use crate::counters::Reason;
 use crate::http::answer::{self, Ending};
 use crate::map::{code, format, uri};
 
-/// For how long a response may be cached that does not say it (RFC 7252, section 5.10.5), in seconds.
+/// How long a response without Max-Age may be cached (RFC 7252, section 5.10.5), in seconds.
 const MAX_AGE: u32 = 60;
 
 /// After this time, a notification with a smaller number is a new one (RFC 7641, section 3.4).

@@ -96,7 +96,7 @@ impl Session {
             }
             if self.state == State::Closing {
                 if self.response.is_begun && self.response.ending == Ending::Close && self.transfer.is_some() {
-                    // Its end would look like the body's.
+                    // An ordinary end would look like the end of the body.
                     stream.abort();
                     self.state = State::Closed;
                 } else if self.has_ended || stream.finish().is_err() {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The client has sent a SYN with so much data.
+/// The client has sent a SYN with this much data.
 pub(super) fn attempted(data: u32) -> Tcp {
     let mut tcp = established();
     assert!(!tcp.client(SYN, C2 - 1, 0, data));
@@ -31,8 +31,8 @@ fn an_attempt_is_completed() {
     }
 }
 
-/// A server that was restarted may begin with the same number, and its client with one that is near: then what completes the
-/// attempt looks like more of the conversation before.
+/// A server that was restarted may begin with the same number, and its client with one that is near: then the segment
+/// that completes the attempt looks like part of the previous conversation.
 #[test]
 fn an_attempt_with_near_numbers_is_completed() {
     for start in [C, C + 7, C + (1 << 24) - 2, C.wrapping_sub(1_000), C + (1 << 31)] {
@@ -47,8 +47,8 @@ fn an_attempt_with_near_numbers_is_completed() {
     }
 }
 
-/// The numbers in RSTs of our own while an attempt is answered and not complete: those of the attempt, unless both SYNs may be
-/// late copies.
+/// The numbers in the translator's own RSTs while an attempt is answered but not complete: those of the attempt, unless
+/// both SYNs may be late copies.
 #[test]
 fn resets_of_an_answered_attempt() {
     for (client, server, expected) in [
@@ -67,7 +67,7 @@ fn resets_of_an_answered_attempt() {
     }
 }
 
-/// One forged segment must not take the client's answered attempt away.
+/// One forged segment must not cancel the client's answered attempt.
 #[test]
 fn an_answered_attempt_outlives_three_misfits() {
     let mut tcp = attempted(0);
@@ -93,7 +93,7 @@ fn a_repeated_syn_keeps_its_attempt() {
     assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::Syn, [C2 + 5, V2]));
 }
 
-/// While an attempt waits, what answers another one does not take its place: it may be forged.
+/// While an attempt waits, an answer to another one does not take its place: it may be forged.
 #[test]
 fn an_unasked_answer_does_not_replace_an_attempt() {
     let mut waits = attempted(0);
@@ -111,7 +111,7 @@ fn an_answered_attempt_goes_on_after_a_reset() {
     let mut tcp = attempted(0);
     assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
     assert_eq!([tcp.client_resets(C), tcp.server_resets(V)], [Reset::Replaced; 2]);
-    // The attempt itself is over by a RST with its numbers.
+    // A RST with the attempt's own numbers ends it.
     assert_eq!([tcp.client_resets(C2), tcp.server_resets(V2), tcp.server_refuses(C2)], [Reset::Exact; 3]);
     tcp.replace();
     assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C2));
@@ -157,7 +157,7 @@ fn an_attempt_is_refused_or_challenged() {
 #[test]
 fn an_attempt_is_forgotten_when_the_client_goes_on() {
     let mut tcp = attempted(0);
-    // Of the server's segments those that do not fit change nothing.
+    // Segments of the server that do not fit change nothing.
     changes_nothing(&tcp, ToClient, segment(ACK, V2, C2, 0));
     assert!(tcp.client(ACK, C, V, 10));
     assert_eq!(tcp.claims.attempt(), Attempt::Syn, "one that fits leaves it alone");
@@ -169,12 +169,12 @@ fn an_attempt_is_forgotten_when_the_client_goes_on() {
 fn a_syn_ack_that_nobody_asked_for() {
     // It fits: a late copy.
     changes_nothing(&established(), ToClient, segment(SYN | ACK, V0, C, 0));
-    // It does not: the SYN went past us.
+    // It does not fit: the SYN was not seen here.
     let mut tcp = established();
     assert!(!tcp.server(SYN | ACK, V2 - 1, C2, 0));
     assert!(tcp.client(ACK, C2, V2, 0));
     assert_eq!(tcp.numbers(), [C2, V2, V2, C2]);
-    // The other two that have SYN.
+    // The other two segments that have SYN.
     changes_nothing(&established(), ToClient, segment(SYN, V2, 0, 0));
     changes_nothing(&established(), ToServer, segment(SYN | ACK, C0, V, 0));
 }
@@ -183,7 +183,8 @@ fn a_syn_ack_that_nobody_asked_for() {
 fn late_copies_of_a_handshake_begin_nothing() {
     changes_nothing(&established(), ToServer, segment(SYN, C0, 0, 0));
     changes_nothing(&established(), ToClient, segment(SYN | ACK, V0, C, 0));
-    // Once more is acknowledged a late SYN looks like an attempt. The segments that go on do not complete it.
+    // Once more data is acknowledged, a late SYN looks like an attempt. Segments that continue the conversation do not
+    // complete it.
     let mut tcp = established();
     assert!(tcp.client(ACK, C, V, 10) && tcp.server(ACK, V, C + 10, 10) && tcp.client(ACK, C + 10, V + 10, 0));
     assert!(!tcp.client(SYN, C0, 0, 0) && tcp.server(SYN | ACK, V0, C, 0));
@@ -192,10 +193,8 @@ fn late_copies_of_a_handshake_begin_nothing() {
     assert_eq!((tcp.numbers(), tcp.claims.attempt()), (numbers, Attempt::SynAck));
 }
 
-// RST: the rows of the table.
-
-/// A SYN of an attempt that was given up is overtaken by that of the next one, and arrives when that is answered: the client
-/// completes it all the same.
+/// The SYN of an attempt that was given up is overtaken by that of the next one, and arrives after that has been
+/// answered: the client still completes the answered attempt.
 #[test]
 fn a_late_syn_takes_no_answer_away() {
     let late = |tcp: &mut Tcp| {
@@ -210,7 +209,7 @@ fn a_late_syn_takes_no_answer_away() {
         assert_eq!(tcp.client(ACK, C2, acknowledgment, 3), completes, "{acknowledgment}");
         assert_eq!(tcp.numbers(), if completes { [C2 + 3, V2, V2, C2] } else { [C, V, V, C] });
     }
-    // Or the late one is the client's last word after all, and the server answers, or refuses, that.
+    // Or the late SYN is the client's latest after all, and the server answers, or refuses, that one.
     let mut tcp = attempted(0);
     late(&mut tcp);
     assert_eq!(tcp.server_refuses(C2 + 100_000), Reset::Exact);
@@ -238,7 +237,7 @@ fn either_of_two_attempts_is_completed() {
             true => tcp.server(SYN | ACK, V2 + 99, later, 0),
             false => tcp.server(SYN | ACK, V2 - 1, C2, 0),
         };
-        // Only the latest is known, but nobody else than the client knows what the server has answered to the other.
+        // Only the latest is known, but only the client knows the server's answer to the other one.
         assert_eq!(answer(&mut both, latest_first), latest_first);
         let mut one = both;
         let (client, server) = if latest_first { (later, V2 + 100) } else { (C2, V2) };

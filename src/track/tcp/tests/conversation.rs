@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The table of phases by FINs against what the page says of it.
+/// The table of phases by FINs, against its description in `docs/tcp.md`.
 #[test]
 fn every_cell_of_the_table_of_fins() {
     const FINS: [Fin; 4] = [Fin::None, Fin::Sent, Fin::InOrder, Fin::Acknowledged];
@@ -111,12 +111,12 @@ fn a_fin_behind_unacknowledged_data_is_only_sent() {
     let mut tcp = established();
     assert!(tcp.client(ACK, C, V, 100) && tcp.client(FIN | ACK, C + 100, V, 0));
     assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent, Fin::None]));
-    // Two that are only sent make no Closing.
+    // Two FINs that are only sent do not lead to `Closing`.
     assert!(tcp.server(ACK, V, C, 100) && tcp.server(FIN | ACK, V + 100, C, 0));
     assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent, Fin::Sent]));
     assert!(tcp.server(ACK, V + 101, C + 101, 0));
     assert_eq!(tcp.phase, Phase::ClientClosed);
-    // Once acknowledged it stays, and nothing comes behind it.
+    // Once acknowledged it stays, and nothing comes after it.
     assert!(!tcp.client(ACK, C + 101, V, 1));
     assert_eq!((tcp.phase, tcp.numbers()[0]), (Phase::ClientClosed, C + 101));
 }
@@ -128,10 +128,10 @@ fn a_fin_is_forgotten_when_more_comes() {
     assert_eq!((tcp.fins()[0], tcp.numbers()[0]), (Fin::Sent, C + 501));
     assert!(tcp.client(ACK, C + 501, V, 1));
     assert_eq!((tcp.phase, tcp.fins()[0]), (Phase::Established, Fin::None));
-    // A FIN in order says where its side ends, whatever was noted behind it.
+    // A FIN in order says where its side ends, whatever was noted after it.
     assert!(tcp.client(FIN | ACK, C, V, 20));
     assert_eq!((tcp.fins()[0], tcp.numbers()[0]), (Fin::InOrder, C + 21));
-    // One that lies within what was sent, and begins nowhere, means nothing.
+    // A FIN within what was sent, neither in order nor at the end, means nothing.
     let mut tcp = established();
     assert!(tcp.client(ACK, C, V, 100) && tcp.client(FIN | ACK, C + 10, V, 10));
     assert_eq!(tcp.fins()[0], Fin::None);
@@ -139,7 +139,7 @@ fn a_fin_is_forgotten_when_more_comes() {
 
 #[test]
 fn one_way_only() {
-    // Of the server nothing is heard here, and no record vouches for it.
+    // Nothing is heard of the server here, and no record vouches for it.
     let mut tcp = Tcp::resume(Phase::Opened, opened().sequences, [Fin::None; 2], false);
     assert!(tcp.client(ACK, C, V, 0));
     tcp.claims.set_heard(ToClient, false);
@@ -159,7 +159,7 @@ fn one_way_only() {
 #[test]
 fn a_record_tells_of_fins() {
     let resumed = |phase, fins| Tcp::resume(phase, established().sequences, fins, true).fins();
-    // Of an older version: as the phase says.
+    // A record of an older version: as the phase says.
     assert_eq!(resumed(Phase::ClientClosed, [Fin::None; 2]), [Fin::Acknowledged, Fin::None]);
     assert_eq!(resumed(Phase::ServerClosed, [Fin::None; 2]), [Fin::None, Fin::Acknowledged]);
     // A FIN of a portion that sees one way only counts as acknowledged, as the phase says.
@@ -169,7 +169,7 @@ fn a_record_tells_of_fins() {
     assert_eq!((tcp.phase, tcp.fins()), (Phase::ClientClosed, [Fin::Acknowledged, Fin::None]));
 }
 
-/// A connection is told its own record while the server's FIN is on its way, behind the number 0, which the client has
+/// A connection gets its own record while the server's FIN is in flight, after the number 0, which the client has
 /// acknowledged: a zero is not always an unknown number.
 #[test]
 fn an_acknowledgement_of_zero_outlives_a_record() {
@@ -181,12 +181,12 @@ fn an_acknowledgement_of_zero_outlives_a_record() {
     let own = Tcp::resume(tcp.phase, tcp.sequences, tcp.fins(), true);
     tcp.join(&own);
     assert_eq!((tcp.phase, tcp.fins(), tcp.numbers()), before);
-    // Where only one side was heard a zero is what is not known.
+    // Where only one side was heard, zero means unknown.
     let half = Tcp::resume(tcp.phase, tcp.sequences, tcp.fins(), false);
     assert_eq!(half.numbers(), [C, 101, 101, C]);
 }
 
-/// A fragment with a forged FIN must not make the connection one of which only one side is seen.
+/// A fragment with a forged FIN must not make the connection look as if only one side were seen.
 #[test]
 fn a_fragment_is_no_sign_of_another_way() {
     let mut tcp = established();
@@ -196,7 +196,7 @@ fn a_fragment_is_no_sign_of_another_way() {
         assert!(tcp.follow(direction, &segment(FIN | ACK, mine + 5_000, theirs, 8), false));
     }
     assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent; 2]));
-    // What its segment goes on with may be acknowledged.
+    // The rest of the fragmented segment may be acknowledged.
     let mut tcp = established();
     assert!(tcp.follow(ToServer, &segment(ACK, C, V, 8), false));
     assert!(tcp.server(ACK, V, C + 1_400, 0));
@@ -215,9 +215,7 @@ fn adopted_until_the_server_is_heard() {
     assert_eq!(tcp.phase, Phase::Established);
 }
 
-// Numbers that do not fit.
-
-/// The client goes on at `far` (its segments end there), and the server acknowledges that, `times` times.
+/// The client continues at `far` (its segments end there), and the server acknowledges that, `times` times.
 fn agree(tcp: &mut Tcp, times: u32, far: u32) {
     for time in 0..times {
         assert!(!tcp.client(ACK, far + time * 10, V + W + 5, 0));
@@ -263,7 +261,7 @@ fn how_exactly_an_agreement_agrees() {
         assert!(!tcp.client(ACK, far, V + W + 5, 0));
         assert_eq!(tcp.server(ACK, V, number, 0), agrees, "{number}");
         assert_eq!(tcp.claims.numbers[0] != 0, left, "{number}");
-        // One that disagrees ends the row; one that has not got so far does not.
+        // An acknowledgement that disagrees ends the series; one that has not got that far does not.
         assert_eq!(tcp.claims.agreed(ToServer), if agrees { 2 } else { u32::from(left) }, "{number}");
     }
 }

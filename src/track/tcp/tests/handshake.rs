@@ -15,7 +15,7 @@ fn a_syn_again_is_no_new_attempt() {
 fn an_answer_chooses_the_attempt() {
     let mut tcp = opening();
     assert!(tcp.client(SYN, C0 + 50, 0, 0));
-    // The one before is answered, and becomes the latest.
+    // The previous attempt is answered, and becomes the latest.
     assert!(tcp.server(SYN | ACK, V0, C, 0));
     assert_eq!((tcp.phase, tcp.behind_syn(), tcp.claims.numbers[0]), (Phase::Opened, C, C + 50));
     changes_nothing(&tcp, ToServer, segment(ACK, C + 50, V + 1, 0));
@@ -29,7 +29,7 @@ fn a_syn_after_the_answer_keeps_the_answer() {
     assert!(tcp.client(SYN, C0 + 50, 0, 0));
     assert_eq!((tcp.phase, tcp.behind_syn(), tcp.claims.numbers[0]), (Phase::Opening, C + 50, C));
     assert_eq!([C + 50, C].map(|number| tcp.server_refuses(number)), [Reset::Exact, Reset::Elsewhere]);
-    // The client may still complete with the answer to the attempt before: then the new SYN was forged, or a late copy.
+    // The client may still complete the previous attempt with its answer: then the new SYN was forged, or a late copy.
     let mut before = tcp;
     assert!(before.client(ACK, C, V, 0));
     assert_eq!((before.phase, before.numbers()), (Phase::Established, [C, V, V, C]));
@@ -39,7 +39,7 @@ fn a_syn_after_the_answer_keeps_the_answer() {
     refused.forget_answer();
     changes_nothing(&refused, ToServer, segment(ACK, C, V, 0));
     assert_eq!((refused.phase, refused.behind_syn()), (Phase::Opening, C + 50));
-    // Answered, it is the latest; the one before is over, and a late refusal of it means nothing.
+    // Once answered, the new attempt is the latest; the previous one is over, and a late refusal of it means nothing.
     assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0));
     assert_eq!((tcp.behind_syn(), tcp.server_refuses(C)), (C + 50, Reset::Elsewhere));
     assert!(tcp.client(ACK, C + 50, V + 9, 0));
@@ -134,7 +134,7 @@ fn an_early_fin() {
     assert_eq!(all.phase, Phase::ServerClosed);
     assert!(tcp.client(ACK, C, V, 0));
     assert_eq!(tcp.phase, Phase::EstablishedPending);
-    // Data behind it: it was forged.
+    // Data after it: it was forged.
     let mut tcp = opened();
     assert!(tcp.server(FIN | ACK, V, C, 10) && tcp.server(ACK, V, C, 50) && tcp.client(ACK, C, V + 50, 0));
     assert_eq!((tcp.phase, tcp.fins()), (Phase::Established, [Fin::None; 2]));
@@ -171,7 +171,7 @@ fn the_answer_before_and_the_other_attempt() {
     assert!(tcp.server(SYN | ACK, V0 + 900, C + 50_000_000, 0));
     // The client had the first answer, and its ACK comes late.
     changes_nothing(&tcp, ToServer, segment(ACK, C, V + 900, 0));
-    // Or what it has sent behind that comes first: only it knows the number of that answer.
+    // Or what it has sent after that ACK comes first: only the client knows the number of that answer.
     for number in [C, C + 1] {
         let mut tcp = tcp;
         assert!(tcp.client(ACK, number, V, 0));
@@ -217,12 +217,12 @@ fn a_syn_ack_of_the_client_says_what_its_attempt_is() {
     let mut tcp = opening();
     assert!(tcp.server(SYN, V0, 0, 0) && tcp.client(SYN | ACK, C0 + 50, V, 0));
     assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C + 50));
-    // So it is in `Opening`, once a segment of the server is remembered.
+    // The same in `Opening`, once a segment of the server is remembered.
     let mut tcp = opening();
     changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0, 0, 0));
     assert!(!tcp.server(SYN | ACK, V0, C + 7, 0) && tcp.client(SYN | ACK, C0, V, 0));
     assert_eq!(tcp.phase, Phase::Opened);
-    // What the server has acknowledged before, the client cannot change.
+    // The client cannot change what the server has acknowledged before.
     let mut tcp = opened();
     assert!(tcp.client(SYN | ACK, C0 + 50, V, 0));
     assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
@@ -248,5 +248,3 @@ fn another_syn_of_the_server_has_to_be_acknowledged_anew() {
     assert!(tcp.client(SYN | ACK, C0, V + 900, 0));
     assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V + 900, V + 900, C]));
 }
-
-// Conversation.

@@ -1,4 +1,4 @@
-//! A connection that is told segments, one after the other.
+//! Tests in which a connection follows segments, one after the other.
 
 mod attempts;
 mod conversation;
@@ -10,14 +10,14 @@ use super::*;
 use crate::track::claims::Attempt;
 use crate::wire::tcp::{FIN, RST};
 
-/// The client's and the server's initial sequence numbers, and the numbers behind their SYNs.
+/// The client's and the server's initial sequence numbers, and the numbers after their SYNs.
 const C0: u32 = 1_000_000_000;
 const V0: u32 = 3_000_000_000;
 const C: u32 = C0 + 1;
 const V: u32 = V0 + 1;
 const W: u32 = 1 << 24;
 
-/// The numbers behind the SYNs of another attempt.
+/// The numbers after the SYNs of another attempt.
 const C2: u32 = C + (1 << 29);
 const V2: u32 = V - (1 << 29);
 
@@ -57,7 +57,7 @@ impl Tcp {
     }
 }
 
-/// Nothing but a SYN with so much data.
+/// A connection after a SYN with this much data.
 fn opening_with(data: u32) -> Tcp {
     let mut tcp = Tcp { phase: Phase::Opening, sequences: Sequences::default(), claims: Claims::default() };
     assert!(tcp.client(SYN, C0, 0, data));
@@ -83,7 +83,7 @@ fn established() -> Tcp {
     tcp
 }
 
-/// One that was taken up by a segment of the client.
+/// A connection that was adopted from a segment of the client.
 fn adopted() -> Tcp {
     let mut tcp = Tcp { phase: Phase::Adopted, sequences: Sequences::default(), claims: Claims::default() };
     assert!(tcp.client(ACK, C, V, 10));
@@ -97,5 +97,3 @@ fn changes_nothing(tcp: &Tcp, direction: Direction, segment: Segment) {
     assert!(!after.follow(direction, &segment, true), "{segment:?}");
     assert_eq!((after.phase, after.sequences, after.claims), (tcp.phase, tcp.sequences, tcp.claims), "{segment:?}");
 }
-
-// Handshake.

@@ -38,14 +38,14 @@ fn a_reset_of_the_client_in_a_handshake() {
         (C + 999, Reset::Refused),
         (C, Reset::Elsewhere),
         (C + 10, Reset::Elsewhere),
-        // An attempt before those, whose answer went past us.
+        // An earlier attempt, whose answer was not seen here.
         (C + 11, Reset::Elsewhere),
     ] {
         assert_eq!(tcp.client_resets(number), is, "{number}");
     }
     assert!(tcp.server(SYN | ACK, V0, C + 55, 0));
     for (number, is) in [
-        // The attempt before may still be answered.
+        // The previous attempt may still be answered.
         (C + 55, Reset::Replaced),
         (C + 56, Reset::InFlight),
         (C + 60, Reset::InFlight),
@@ -76,7 +76,7 @@ fn a_reset_in_a_conversation() {
     assert_eq!(tcp.server_refuses(C), Reset::Inexact);
 }
 
-/// What a server answers that knows nothing of the connection: its client obeys.
+/// The RST of a server that knows nothing of the connection: its client accepts it.
 #[test]
 fn a_reset_of_an_adopted_connection() {
     assert_eq!([V, V + 1].map(|number| adopted().server_resets(number)), [Reset::Exact, Reset::Elsewhere]);
@@ -101,8 +101,6 @@ fn a_reset_of_an_attempt_on_a_half_closed_connection() {
     }
 }
 
-// The end.
-
 #[test]
 fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
     let mut tcp = established();
@@ -112,7 +110,7 @@ fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
     for (flags, sequence) in [(ACK, V), (ACK, V + 2), (FIN | ACK, V + 1), (FIN, V), (SYN | ACK, V), (0, V + 1)] {
         changes_nothing(&tcp, ToClient, segment(flags, sequence, C + 1, 0));
     }
-    // After a RST nobody listens.
+    // After a RST neither end listens.
     for before in [opening(), opened(), established(), adopted()] {
         let tcp = Tcp { phase: Phase::TimeWait, ..before };
         for acknowledgment in [0, C, C + 1] {
@@ -173,7 +171,7 @@ fn what_a_reset_of_our_own_says() {
     }
 }
 
-/// The short note of a segment says what the long one says, for all edges of all numbers.
+/// `note_plain` notes the same as `follow`, for all edge values of all numbers.
 #[test]
 fn what_is_noted_plainly_is_what_would_be_followed() {
     const AHEAD: u32 = 1 << 31;
@@ -185,7 +183,7 @@ fn what_is_noted_plainly_is_what_would_be_followed() {
         let words = [known % 10, known / 10 % 10, known / 100 % 10, known / 1_000].map(|edge| EDGES[edge]);
         let [by_client, by_server, of_client, of_server] = words;
         if by_client.wrapping_sub(of_server) >= AHEAD || by_server.wrapping_sub(of_client) >= AHEAD {
-            // In no conversation is more acknowledged than was sent.
+            // No conversation has more acknowledged than was sent.
             continue;
         }
         let before = Tcp { phase: Phase::Established, sequences: Sequences::from_words(words), claims };

@@ -146,8 +146,8 @@ impl Model {
                 covered(&new)
             });
             let written = if protocol == UDP && checksum == 0 { 0xffff } else { checksum };
-            // One's complement has two zeros; which of them stands in the quote is nobody's business, unless all that is
-            // quoted are zeros.
+            // One's complement has two zeros; which of them stands in the quote does not matter, unless all that is quoted are
+            // zeros.
             let theirs = word(after, field);
             assert!(packet::same_sum(theirs, written), "the quoted checksum: {theirs:#x}, not {written:#x}");
             let renamed = before[inner..inner + 8] != new[inner..inner + 8];

@@ -77,7 +77,7 @@ impl Model {
                         Closed::Rediverted
                             if conn.kept && self.course(&conn) == Some((conn.near.destination, false)) =>
                         {
-                            // It went home, and nothing is left to translate.
+                            // It went back to its original destination, and nothing is left to translate.
                             self.note_ended(conn.clone());
                             incidents.home.push(conn);
                             self.connections.remove(at);
@@ -120,7 +120,7 @@ impl Model {
     pub fn forget(&mut self) {
         let now = self.now;
         self.forgetting = true;
-        // What is not told yet and has timed out since is as dead as what nobody has forgotten.
+        // A forgotten connection whose end is not told yet, and that has timed out since, is as dead as any other.
         for (conn, alive) in core::mem::take(&mut self.forgotten) {
             let alive = alive && self.is_alive(&conn);
             self.forgotten.push((conn, alive));

@@ -20,7 +20,7 @@ pub(super) struct Note {
     /// Where the datagram ends, if its last fragment was seen.
     pub(super) end: Option<u16>,
     pub(super) last: u64,
-    /// Whether the library must remember it: what is none of ours it need not.
+    /// Whether the library must remember it: it need not remember what is none of ours.
     pub(super) sure: bool,
 }
 
@@ -54,8 +54,8 @@ impl Model {
         self.notes.iter().position(|n| n.key == key && self.now - n.last <= limit(n))
     }
 
-    /// What speaks against a first fragment: if one came a moment ago and the datagram is not complete, it is a copy.
-    /// Otherwise the sender has begun another datagram.
+    /// The reason to drop a first fragment, if there is one: if another came a moment ago and the datagram is not complete, it is
+    /// a copy. Otherwise the sender has begun another datagram.
     pub(super) fn against_first(&self, packet: &[u8], verdict: Verdict) -> Option<DropReason> {
         let Some((start, end)) = Self::units(packet) else {
             return Some(DropReason::MalformedIpv4);
@@ -75,7 +75,7 @@ impl Model {
         };
         let key = (address(before, 12), address(before, 16), before[9], word(before, 4));
         match verdict {
-            // It was not looked at as far as its datagram.
+            // It was dropped before its datagram was looked up.
             Verdict::Drop(
                 DropReason::OverlappingFragment
                 | DropReason::TinyFragment
@@ -109,7 +109,7 @@ impl Model {
         };
         let is_known = self.notes[note].verdict == Verdict::ToServer;
         if !self.notes[note].sure || (!concerned && !is_known && verdict == Verdict::Pass) {
-            // It may have been taken note of all the same.
+            // The library may have remembered it all the same.
             let now = self.now;
             let note = &mut self.notes[note];
             (note.sure, note.last) = (false, now);

@@ -6,11 +6,11 @@ use byway_testing::packet::long;
 use super::{Conn, Model, TICK, is_over, timeout};
 
 impl Model {
-    /// Holds the listing against the model; `told` are those that are not listed any more since both ends know.
+    /// Compares the listing with the model; `told` are those that are not listed any more because both ends know.
     pub fn check_listing(&mut self, listed: &[Connection], told: &[Connection], in_use: usize) {
         self.crowded |= in_use >= self.settings.capacity;
         if self.crowded {
-            // What is over gives way in silence.
+            // A connection that is over may give way without an event.
             let shown =
                 |c: &Conn| listed.iter().chain(told).any(|l| l.protocol == c.protocol && l.client_side == c.near);
             self.connections.retain(|c| !is_over(c.state) || shown(c));
@@ -32,7 +32,7 @@ impl Model {
         assert!(ours.is_empty(), "known, and not listed: {ours:?}");
     }
 
-    /// Holds the record of a connection against the model.
+    /// Compares the record of a connection with the model.
     pub fn check_record(&self, record: &Record) {
         let told = record.connection().expect("a record is well-formed");
         let Some(conn) = self.connections.iter().find(|c| c.protocol == told.protocol && c.near == told.client_side)

@@ -1,5 +1,5 @@
-//! A naive model of the translator: plain lists with linear search, written from the specification. The property test
-//! and the fuzz targets hold the library against it.
+//! A naive model of the translator: plain lists with linear search, written from the specification. The property test and the
+//! fuzz targets compare the library with it.
 //!
 //! The model is told what went in and what came out, and says whether that was right. Where the library is free to
 //! choose (an alternative port, a member of a group, a victim when the table is full) any legal choice will do: the
@@ -102,7 +102,7 @@ struct Held {
     since: u64,
 }
 
-/// What a packet says of where it belongs.
+/// The flow of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Flow {
     protocol: Protocol,
@@ -124,7 +124,7 @@ pub struct Model {
     notes: Vec<Note>,
     /// TCP connections that were ended from here, whose ends may be told so.
     pub ended_here: Vec<Ended>,
-    /// RSTs of our own that somebody's segment asked for: their ends, sequence number, and acknowledgement.
+    /// RSTs of our own that a segment provoked: their ends, sequence number, and acknowledgement.
     asked: Vec<(Pair, (u32, u32))>,
     /// The table was full at some time: what was held may have been given up since.
     pub crowded: bool,
@@ -220,7 +220,7 @@ impl Model {
             now += 2 * TICK;
         }
         self.now = now;
-        // What is over ends without a word.
+        // A connection that is over ends without an event.
         let over = |c: &Conn| is_over(c.state) && now - c.last > timeout(c);
         let gone = self.connections.iter().filter(|c| over(c));
         self.held.extend(gone.map(|c| Held { protocol: c.protocol, near: c.near, far: c.far, since: c.last }));

@@ -93,7 +93,7 @@ impl Model {
         self.carry(self.connections.len() - 1, Way::There, before, after, verdict, incidents);
     }
 
-    /// The rule that speaks of a packet; without a protocol it is one without ports.
+    /// The rule that matches a packet; without `protocol`, a packet without ports.
     pub(super) fn rule_for(
         &self,
         protocol: Option<Protocol>,
@@ -102,11 +102,11 @@ impl Model {
     ) -> Option<Rule> {
         let to_alternative = *destination.ip() == self.settings.alternative;
         let in_range = self.settings.ports.contains(&destination.port());
-        // A packet to our own address is no traffic to divert, unless a rule speaks of that very address, and of that
-        // very port if it is one that we give away.
+        // A packet to our own address is not diverted, unless a rule names that very address, and that very port if it is one
+        // that we give away.
         let own = to_alternative || *destination.ip() == self.settings.own;
         let rule = self.rules.find(protocol, source, destination).cloned()?;
-        // A prefix does not speak of this machine, nor of what is no host.
+        // A rule for a prefix does not match this machine, nor addresses that no host can have.
         let host = rule.is_host() || !(own || is_martian(*destination.ip()));
         let ported = !in_range || protocol == Some(Protocol::Icmp) || rule.port().is_some();
         (host && (!to_alternative || ported)).then_some(rule)

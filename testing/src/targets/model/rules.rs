@@ -113,7 +113,7 @@ impl Rules {
         self.list.iter().filter(|r| r.admits(protocol, client, destination)).min_by_key(|r| r.rank())
     }
 
-    /// Whether some rule speaks of exactly this address and port, whoever the client is.
+    /// Whether some rule names exactly this address and port, for any client.
     pub fn forward(&self, protocol: Protocol, endpoint: SocketAddrV4) -> bool {
         self.list.iter().any(|r| {
             r.matches.destination() == Prefix::host(*endpoint.ip())
@@ -122,7 +122,7 @@ impl Rules {
         })
     }
 
-    /// Whether some rule may speak of packets to this address.
+    /// Whether some rule may match packets to this address.
     pub fn speak_of(&self, destination: Ipv4Addr) -> bool {
         self.list.iter().any(|r| r.matches.destination().contains(destination))
     }
@@ -148,7 +148,7 @@ impl Rules {
                 }
             }
         }
-        // Who stood on the old server is now on the new one, and nobody else changed his.
+        // Clients of the old server are now on the new one, and no other client's server has changed.
         self.choices.clear();
         count
     }

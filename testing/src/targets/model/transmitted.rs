@@ -8,7 +8,7 @@ use byway_testing::packet::{self, ICMP, RST, TCP, address, layout, long, word};
 use super::{Conn, Ended, Model};
 
 impl Model {
-    /// A packet that the translator says itself.
+    /// A packet of the translator's own.
     pub fn said(&mut self, packet: &[u8], to_client: bool) {
         let at = layout(packet).expect("it says what no host would read");
         let sums = packet::sums(packet, at);

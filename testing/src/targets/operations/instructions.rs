@@ -117,7 +117,7 @@ impl<F: Storage> Run<'_, F> {
         self.bursting.poll(now);
         let next = self.one.poll_at();
         assert_eq!(self.two.poll_at(), next);
-        // One with an index of rules has that to build anew besides, after rules have gone.
+        // A translator with an index of rules also has to rebuild that after rules have gone.
         let theirs = self.bursting.poll_at();
         let comes_early = self.large && theirs.is_some_and(|theirs| next.is_none_or(|next| theirs < next));
         assert!(theirs == next || comes_early, "it wants to be called at {theirs:?}, not {next:?}");
@@ -160,7 +160,7 @@ impl<F: Storage> Run<'_, F> {
         }
     }
 
-    /// A record of our own changes nothing; a damaged one is none.
+    /// A record of our own changes nothing; a damaged one is refused.
     pub(super) fn import(&mut self, which: u8, place: u8, value: u8) {
         let now = Instant::from_micros(self.now());
         self.one.poll(now);

@@ -1,9 +1,9 @@
 //! Sequences of operations against the naive model: a stretch of 16 bytes for each operation, read with `arbitrary`.
 //!
-//! Three translators are told the same: one over arrays, one over slices of the caller, and one over the heap, which
-//! takes packets in bursts where the sequence says so. The one over slices measures connections and no servers,
-//! so that each packet takes the long way: what the shorter ways of the others do is held against it. After each
-//! operation they must agree with each other and with the model.
+//! Three translators are told the same: one over arrays, one over slices of the caller, and one over the heap, which takes
+//! packets in bursts where the sequence says so. The one over slices measures connections and no servers, so that each packet
+//! takes the slow path, with which the fast paths of the others are compared. After each operation they must agree with each
+//! other and with the model.
 
 mod draw;
 mod input;
@@ -121,7 +121,7 @@ pub fn run_watched(data: &[u8], watch: &mut Watch<'_>) {
     }
 }
 
-/// What an input says, for whoever has to find out why it fails.
+/// An input in readable form, to find out why it fails.
 pub fn explain(data: &[u8]) -> String {
     let mut text = format!("{:?}\n", settings(data));
     for operation in operations(data) {

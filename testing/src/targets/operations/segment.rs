@@ -29,7 +29,7 @@ enum Near {
     Tried,
     /// In a handshake, behind the data of the SYN.
     Data,
-    /// One of nobody.
+    /// A number that nobody uses.
     Elsewhere(u8),
 }
 
@@ -52,7 +52,7 @@ impl Near {
         let receiver = if way == Way::There { Way::Back } else { Way::There };
         let elsewhere = |place: u8| {
             let side = if way == Way::There { 0 } else { 0x0800_0000 };
-            // Of the last the numbers beside it are zero, and those around that.
+            // Beside the last of these are zero and the numbers around it.
             [0x5000_0000_u32 + side, 0x9000_0000 + side, u32::MAX][usize::from(place) % 3]
         };
         let number = match self {

@@ -1,4 +1,4 @@
-//! What a link has still to ask.
+//! The requests of a link that are not sent yet.
 
 use byway::Redivert;
 
@@ -58,7 +58,7 @@ pub(in crate::monitor) fn monitor(name: &str, rules: &str) -> (Run, std::path::P
     run.services[0].adopt(&Default::default());
     (run.links[0].is_open, run.links[0].rules) = (true, Some(Vec::new()));
     run.links[0].stand = Stand::new(7, false);
-    // It has worked for a while.
+    // The monitor has run for a while.
     run.start = std::time::Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
     (run, folder)
 }
@@ -194,7 +194,7 @@ fn a_server_in_another_rule_makes_no_report_late() {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// Time goes on by so much.
+/// Advances the time.
 fn pass(run: &mut Run, time: Duration) {
     run.start = run.start.checked_sub(time).unwrap();
 }
@@ -227,7 +227,7 @@ fn what_was_listed_during_a_change_is_looked_at_after_it() {
     pass(&mut run, Duration::from_secs(3));
     run.tick();
     assert_eq!(to_change(&run), [Ask::Change(2)]);
-    // What it says before it has answered is of before, however long that takes.
+    // What it reports before it has answered is older than the change, however long that takes.
     pass(&mut run, Duration::from_secs(3));
     run.hear(1, Heard::Listed);
     run.tick();

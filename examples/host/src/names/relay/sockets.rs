@@ -1,11 +1,11 @@
-//! What sockets have and take, and what it means.
+//! Reading from and writing to sockets of the stack.
 
 use core::net::Ipv4Addr;
 
 use smoltcp::socket::tcp::Socket;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
-/// Who is connected to whom.
+/// The client and the server of a connection.
 pub(super) fn ends(socket: &Socket<'_>) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let address = |endpoint: IpEndpoint| {
         let IpAddress::Ipv4(address) = endpoint.addr;
@@ -14,7 +14,7 @@ pub(super) fn ends(socket: &Socket<'_>) -> Option<(Ipv4Addr, Ipv4Addr)> {
     Some((address(socket.remote_endpoint()?), address(socket.local_endpoint()?)))
 }
 
-/// Reads what there is, as far as there is room. Whether there was anything.
+/// Reads what there is, as far as there is room. Returns whether there was anything.
 pub(super) fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>, most: usize) -> bool {
     let before = into.len();
     while into.len() < most && socket.can_recv() {
@@ -31,7 +31,7 @@ pub(super) fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>, most: usize) -> 
     into.len() != before
 }
 
-/// Writes what the other end has room for. Whether it was anything.
+/// Writes what the other end has room for. Returns whether it was anything.
 pub(super) fn write(socket: &mut Socket<'_>, from: &mut Vec<u8>) -> bool {
     let mut written = 0;
     while written < from.len() && socket.can_send() {
@@ -42,13 +42,13 @@ pub(super) fn write(socket: &mut Socket<'_>, from: &mut Vec<u8>) -> bool {
     }
     from.drain(..written);
     if from.is_empty() {
-        // Its room is for others.
+        // Frees the memory, which others can use.
         *from = Vec::new();
     }
     written != 0
 }
 
-/// How long the first message is with its length, if it is whole.
+/// The length of the first message, its length field included, if it is whole.
 pub(super) fn first_message(bytes: &[u8]) -> Option<usize> {
     let length = 2 + usize::from(u16::from_be_bytes(*bytes.first_chunk()?));
     (bytes.len() >= length).then_some(length)

@@ -248,7 +248,7 @@ fn a_client_that_is_done_is_let_go() {
     let handle = world.client.connect(40_000, SERVER);
     world.settle();
     world.client.socket(handle).send_slice(&[query(1, "other.test"), query(2, "www.bt.com")].concat()).unwrap();
-    // It has asked all that it wanted, and still gets all of its answers.
+    // The client has closed its side, and still gets all of its answers.
     world.client.socket(handle).close();
     let heard = world.say(handle, &[]);
     assert_eq!(messages(&heard).len(), 2);
@@ -319,7 +319,7 @@ fn one_client_has_a_limit() {
     assert_eq!((world.relay.connections(), world.relay.refused), (OF_ONE_CLIENT, 10));
 }
 
-/// SYNs from sources that nobody has keep a client out for as long as a handshake may take, and not longer.
+/// SYNs from forged sources keep a client out for as long as a handshake may take, and not longer.
 #[test]
 fn a_flood_of_forged_handshakes_is_forgotten() {
     let mut world = World::new(echo);

@@ -153,7 +153,7 @@ impl Exchanges {
         self.remembered.push_back((now, from, message.id, message.token));
     }
 
-    /// Tells the sender of what nobody wants to stop (RFC 7252, section 4.2 and 4.3).
+    /// Tells the sender of an unwanted message to stop (RFC 7252, section 4.2 and 4.3).
     fn reject(&mut self, source: Source, message: &Message<'_>) {
         if matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
             self.replies.push_back((source, message::empty(Kind::Reset, message.id)));

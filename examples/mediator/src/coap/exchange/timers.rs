@@ -11,7 +11,7 @@ use crate::coap::message::{Message, option};
 use crate::counters::{Counters, Reason};
 use crate::far::Far;
 
-/// For how long a notification is fresh that does not say it (RFC 7252, section 5.10.5), in seconds.
+/// How long a notification without Max-Age is fresh (RFC 7252, section 5.10.5), in seconds.
 const MAX_AGE: u32 = 60;
 /// How much later an observer registers again, in milliseconds.
 const SLACK: core::ops::Range<u64> = 5000..15_000;
@@ -139,8 +139,8 @@ impl Exchanges {
         }
     }
 
-    /// Those that stay where they are part from those that an instruction has moved: they wait for turns of their own, since
-    /// another server is another endpoint.
+    /// Separates requests that stay where they are from those that an instruction has moved: they wait for turns of their own,
+    /// since another server is another endpoint.
     fn part<D: phy::Device>(&mut self, far: &Far<D>) {
         for (number, exchange) in &mut self.exchanges {
             let Some(place) = exchange.place.filter(|place| place.generation != far.generation()) else {

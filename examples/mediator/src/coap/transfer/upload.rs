@@ -17,7 +17,7 @@ impl Transfer {
     /// Before the beginning of the body is forgotten: from now on it cannot begin again elsewhere, so it stays at the server
     /// that has the beginning. If an instruction has come since, it is not known where that will be: it begins again now.
     ///
-    /// What answers a request that has changed something is at the server that it has changed.
+    /// The response to a request that has changed something is at the server that it has changed.
     pub(super) fn settle<D: phy::Device>(&mut self, body: &Body, far: &mut Far<D>) -> Result<(), Failure> {
         let (way, may_stay) = (self.way(), self.place.is_none());
         if let Phase::Download { servers: [Some(server), _], .. } = self.phase

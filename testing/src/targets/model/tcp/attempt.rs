@@ -10,7 +10,7 @@ pub(super) const FORGED: u8 = 3;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) is: Is,
-    /// The number behind the client's SYN; of what nobody has asked for, what the server has acknowledged.
+    /// The number behind the client's SYN; for an unasked SYN+ACK, the number that the server has acknowledged.
     pub(super) client: u32,
     /// How much data came with the SYN, or, as soon as the server has answered, how much of it that acknowledged.
     pub(super) data: u32,
@@ -47,7 +47,7 @@ impl Attempt {
         }
     }
 
-    /// Whether a number acknowledges the client's SYN. Of what nobody has asked for, nothing does.
+    /// Whether a number acknowledges the client's SYN. For an unasked SYN+ACK none does.
     pub(super) fn is_acknowledged_by(&self, number: u32) -> bool {
         self.is != Is::Unasked && covers(number, self.client, self.data)
     }

@@ -53,7 +53,7 @@ impl Conversation {
         self.client.heard && self.server.heard
     }
 
-    /// A side is not heard: its segments go another way.
+    /// One side is not heard: its segments take another path.
     pub(super) fn is_one_sided(&self) -> bool {
         !(self.are_both_heard() || self.vouched)
     }
@@ -220,7 +220,7 @@ impl Conversation {
         let (me, peer) = self.seen_from(way);
         let ahead = distance(segment.end(), me.sent);
         let most = if me.fin == Fin::Acknowledged { 0 } else { WINDOW - 1 };
-        // What went past us: whoever acknowledges it has got it.
+        // Data that took another path: a side that acknowledges it has got it.
         let past_us = !peer.heard && (0..WINDOW).contains(&distance(segment.acknowledgment, peer.sent));
         (-WINDOW..=most).contains(&ahead) && (past_us || self.may_acknowledge(way, segment.acknowledgment))
     }
@@ -233,7 +233,7 @@ impl Conversation {
         }
         self.vouched |= self.are_both_heard() && !segment.whole;
         let (me, peer) = self.sides(way);
-        // Of a fragment nobody knows where its segment ends.
+        // It is not known where a fragment's segment ends.
         me.heard = segment.whole;
         let end = segment.end();
         if distance(end, me.sent) > 0 {
@@ -397,7 +397,7 @@ impl Conversation {
         if way == Way::There
             && let Some(attempt) = self.attempt
         {
-            // Who gives up an attempt has lost its state before: what is half closed is of no use to it.
+            // A side that gives up an attempt has lost its state before: a half-closed connection is of no use to it.
             let gives_up = (-1..=i64::from(attempt.data)).contains(&distance(number, attempt.client));
             let half_closed = matches!(self.state(), State::ClientClosed | State::ServerClosed);
             return if half_closed && gives_up { Reset::InFlight } else { Reset::Elsewhere };

@@ -27,7 +27,7 @@ pub(super) struct Side {
     pub(super) agreements: u8,
 }
 
-/// A side that is heard, or not, and of which no more is known than these numbers.
+/// A side, heard or not, of which only these numbers are known.
 pub(super) fn side(sent: u32, expected: u32, heard: bool) -> Side {
     Side { sent, expected, heard, fin: Fin::None, claimed: None, agreements: 0 }
 }

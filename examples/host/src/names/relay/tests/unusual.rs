@@ -72,7 +72,7 @@ fn a_server_is_told_when_a_client_is_gone() {
     }
 }
 
-/// Who sends a byte from time to time says nothing, and who takes no answer does not keep us either.
+/// A client that sends a byte from time to time, or takes no answer, cannot keep its connection.
 #[test]
 fn a_slow_client_is_let_go() {
     let mut world = World::new(long_answer);
@@ -101,7 +101,7 @@ fn a_slow_client_is_let_go() {
     assert_eq!(world.relay.waiting, 0);
 }
 
-/// One that is told to go is not read from.
+/// Nothing is read from a client whose connection is being closed.
 #[test]
 fn nothing_is_read_after_the_end() {
     let mut world = World::new(echo);
@@ -149,7 +149,7 @@ fn it_does_not_talk_to_itself() {
     assert_eq!((world.relay.packets().count(), world.relay.connections(), world.relay.refused), (0, 0, 1));
 }
 
-/// The server would take it for this machine's, and so may say more than to the client.
+/// The server would take the query for this machine's, and might permit what it denies the client.
 #[test]
 fn transfers_of_zones_are_refused() {
     for kind in [251, 252] {
