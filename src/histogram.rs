@@ -182,7 +182,8 @@ fn start(place: usize) -> Duration {
     Duration::from_micros((step << octave).div_ceil(1 << 31))
 }
 
-/// The time whose relative error is the same at both ends of a bucket, and so has the least maximum.
+/// The time whose relative error is the same at both ends of a bucket, so that the largest error is as small as
+/// possible.
 fn middle(place: usize) -> Duration {
     let (octave, step) = (place as u32 / PER_OCTAVE + FIRST_OCTAVE, place % PER_OCTAVE as usize);
     let step = STEPS.get(step).copied().unwrap_or(1 << 31);

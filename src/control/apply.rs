@@ -187,7 +187,7 @@ impl Change<'_, '_> {
     }
 
     /// Whether the targets of all re-diverts of the request are known to be harmless without examining the rules that
-    /// lead to `from`: none has the address that instructions arrive at, and no rule may lead on from any of them.
+    /// lead to `from`: none has the address that instructions arrive at, and no rule leads on from any of them.
     /// Always false without an index of rules.
     #[inline]
     fn ends_there(&self, from: Place) -> bool {

@@ -44,7 +44,7 @@ impl<'a> ListedName<'a> {
         self.slot.rule()
     }
 
-    /// Whether its rule has been removed without it, so that its names are not answered; see
+    /// Whether its rule has been removed, but not the entry, so that its names are not answered; see
     /// [`Names::check_rules`](super::Names::check_rules).
     #[must_use]
     pub const fn is_suspended(&self) -> bool {

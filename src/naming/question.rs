@@ -95,7 +95,7 @@ impl Header {
         self.0[3] | self.0[4] != 0
     }
 
-    /// Whether each of its four counts is below 256, as in every DNS message that fits into a datagram.
+    /// Whether each of its four counts is below 256, as in every DNS query that comes in a datagram.
     pub(super) const fn has_few_records(self) -> bool {
         (self.0[2] | self.0[3] | self.0[4] | self.0[5]) < 256
     }

@@ -219,8 +219,8 @@ impl<N: NameStorage> Names<N> {
             if self.is_proven(client, reply.edns.as_ref()) {
                 self.state.counters.proven = self.state.counters.proven.wrapping_add(1);
             } else if !self.may_answer(client) {
-                // Answer only every second query, and briefly: half of a flood stays unanswered, and a real client soon gets
-                // through.
+                // Answer at most every second query, and briefly: at least half of a flood stays unanswered, and a real
+                // client soon gets through.
                 let limited = [Outcome::LimitedDropped, Outcome::LimitedCookie, Outcome::LimitedTruncated];
                 let so_far = limited.iter().fold(0, |odd, outcome| odd ^ self.state.counters.of(*outcome));
                 if so_far & 1 == 0 || reply.outcome.code() != Some(code::NONE) {

@@ -62,7 +62,7 @@ pub enum TieError {
         /// What it would match.
         rule: Match,
     },
-    /// The rule has been removed without the entry. Enter it again ([`Names::divert`]), or remove the entry.
+    /// The rule has been removed, but not the entry. Enter the rule again ([`Names::divert`]), or remove the entry.
     RuleGone {
         /// What it matched.
         rule: Match,

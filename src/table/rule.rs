@@ -53,7 +53,8 @@ impl DivertSlot {
     /// An unused place.
     pub const EMPTY: Self = Self { rank: 0, clients: 0, servers: 0, clients_length: 0, protocol: 0 };
 
-    /// `is_forward` says that its original is one of the translator's own addresses.
+    /// `is_forward` says that its original is one of the translator's own addresses, and that it passes no midstream
+    /// segments.
     pub(crate) fn new(divert: &Divert<'_>, servers: u16, is_forward: bool) -> Self {
         let Match { destination, port, protocol, clients } = divert.matches;
         let options = divert.options;

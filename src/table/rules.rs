@@ -11,8 +11,8 @@ use crate::table::rule::DivertSlot;
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndexMut;
 
-/// The rules, over the storage: the slots in use come first. They are sorted, the most specific rule first; where there
-/// is an index, the rules that stand apart come first.
+/// The rules, over the storage: the slots in use come first. Without an index they are sorted, the most specific rule
+/// first; with one they are in no particular order, except that the rules that stand apart come first.
 #[derive(Debug)]
 pub(crate) struct Diverts<'a> {
     pub(crate) slots: &'a mut [DivertSlot],

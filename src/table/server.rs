@@ -299,7 +299,7 @@ pub(crate) fn discount(slots: &mut [ServerSlot], entry: u16) -> bool {
     })
 }
 
-/// Determines which clients a server gets, and its place in the index.
+/// The number that determines which clients a server gets, and its place in the index.
 pub(crate) fn seed(keys: &Keys, target: Target) -> u32 {
     let words = match target {
         Target::Same => [0, 0],

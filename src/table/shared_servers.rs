@@ -50,7 +50,8 @@ impl Servers<'_> {
     }
 
     /// Replaces an entry that has connections by one for `target`. Rules that point at the old one mean the new one
-    /// from now on; [`finish_draining`](Self::finish_draining) must follow.
+    /// from now on. [`finish_draining`](Self::finish_draining) must follow if the old one is in a group, or if rules
+    /// may still point at another drained entry.
     pub(crate) fn drain(&mut self, entry: u16, target: Target) -> Option<u16> {
         let old = *self.get(entry)?;
         // The new server may be the old one by another name.

@@ -6,10 +6,11 @@ use crate::divert::Match;
 /// How many failures in a row, with no success in between, are needed for an ejection.
 pub(crate) const FAILURES: u8 = 5;
 /// How many different clients must have failed, if there has been no success for the time in which `OVERDUE` successes
-/// usually come.
+/// usually come. Also how many different clients must wait for a silence to count, unless they are most of the known
+/// ones.
 const DIFFERENT: u32 = 3;
 const OVERDUE: u64 = 20;
-/// How many must wait for a silence to count.
+/// A silence counts only if at least this many wait.
 pub(crate) const SILENT: u32 = 3;
 /// How long clients are remembered: at least this long, and at most twice as long.
 const WINDOW: u64 = 10_000_000;

@@ -234,7 +234,7 @@ pub struct Passed {
     /// The last segment was a RST that its receiver obeys, unless a segment was lost on the way from here, or that it
     /// obeys once the segments before it have arrived; or it refused the last SYN.
     pub reset: bool,
-    /// The last SYN+ACK or SYN of the server that belongs to the client's last SYN has passed.
+    /// The last SYN+ACK or SYN of the server that has passed belongs to the client's last SYN.
     pub answered: bool,
     /// The client has acknowledged a SYN of the server since its last new SYN: it waits for an answer no more.
     pub accepted: bool,

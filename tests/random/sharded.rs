@@ -51,8 +51,8 @@ struct Both {
     now: byway::Instant,
     /// Whether each shard gets its own copy, as threads do it, rather than by `Sharded::translate`.
     by_hand: bool,
-    /// What went to servers: as the single one sent it, and as the set did.
-    sent: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What went to servers: from which client, as the single translator sent it, and as the set did.
+    sent: Vec<(SocketAddrV4, Vec<u8>, Vec<u8>)>,
     /// What came to clients.
     received: Vec<Vec<u8>>,
     /// The identification of the next datagram to an alternative address. Which address that is differs between the
@@ -95,7 +95,7 @@ impl Both {
         match verdict {
             Verdict::ToServer => {
                 assert_eq!(single[16..20], shared[16..20], "another server");
-                self.sent.push((single, shared));
+                self.sent.push((ends(packet).0, single, shared));
             }
             Verdict::ToClient => {
                 assert_eq!(single, shared, "the client sees a difference");
@@ -158,19 +158,17 @@ impl Both {
         self.translate_pieces(&pieces, &pieces, seed);
     }
 
-    /// A packet that went to a server, as each of the two sent it; none if one of them has given its endpoint to another client
-    /// since, as chance will have it once in a million times.
+    /// A packet that went to a server, as each of the two sent it. `None` if one of them has since given its endpoint to another
+    /// client, which happens by chance about once in a million times.
     fn sent(&self, number: usize) -> Option<(Vec<u8>, Vec<u8>)> {
-        let (single, shared) = self.sent.get(number % self.sent.len().max(1)).cloned()?;
-        let client = |packet: &[u8], all: &mut dyn Iterator<Item = Connection>| {
-            let (alternative, server) = (address(packet, 12), address(packet, 16));
-            let mut clients = all.filter(|c| (*c.server_side.source.ip(), *c.server().ip()) == (alternative, server));
-            let port = u16::from_be_bytes([packet[20], packet[21]]);
-            clients.find(|c| c.server_side.source.port() == port).map(|c| c.client_side.source)
+        let (client, single, shared) = self.sent.get(number % self.sent.len().max(1)).cloned()?;
+        let is_of_another = |packet: &[u8], all: &mut dyn Iterator<Item = Connection>| {
+            let mut owners = all.filter(|c| (c.server_side.source, c.server_side.destination) == ends(packet));
+            owners.any(|c| c.protocol != Protocol::Icmp && c.client_side.source != client)
         };
-        let one = client(&single, &mut self.single.connections());
-        let of_set = client(&shared, &mut self.set.shards().flat_map(Translator::connections));
-        (one.is_none() || of_set.is_none() || one == of_set).then_some((single, shared))
+        let lost = is_of_another(&single, &mut self.single.connections())
+            || is_of_another(&shared, &mut self.set.shards().flat_map(Translator::connections));
+        (!lost).then_some((single, shared))
     }
 
     /// The answers to what the two have sent to the server.

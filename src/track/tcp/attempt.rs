@@ -22,7 +22,8 @@ impl Tcp {
         if direction == ToServer {
             // Neither a late copy of the SYN that the connection began with, nor the SYN of this attempt again.
             if !(late || attempt != Attempt::None && asked == behind) {
-                // One of the two SYNs is late, possibly this one: then the client still acknowledges the known answer.
+                // One of the two SYNs may be late, possibly this one: then the client still acknowledges the known
+                // answer.
                 self.claim_attempt(behind, segment.data);
                 self.claims.numbers[1] = if attempted { answer } else { 0 };
             }

@@ -113,8 +113,8 @@ impl Tcp {
             self.claims.set_fin(ToClient, Fin::None);
         }
         self.sequences.set_acknowledged(ToServer, behind);
-        self.claims.set_heard(ToClient, true);
         if accepted {
+            self.claims.set_heard(ToClient, true);
             self.phase = Phase::Opened;
             self.claims.set_syn_acknowledged(ToServer, segment.has(ACK));
         }
@@ -165,7 +165,7 @@ impl Tcp {
     }
 
     /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN and continues where
-    /// the server's acknowledgement ended, or it acknowledges the previous SYN.
+    /// the server's acknowledgement ended, or it acknowledges the server's previous SYN.
     pub(super) fn completes(&mut self, segment: &Segment) -> bool {
         let number = segment.acknowledgment;
         let behind = self.sequences.expected(ToServer);

@@ -25,8 +25,9 @@ pub(super) enum Sign {
     Ended,
 }
 
-/// Weights are scaled up until the greatest is at most this, so that there are shares of small ones. The weight of a
-/// server that is being tried is still many times as large.
+/// The weights of a group are multiplied by the largest factor with which the greatest is at most this (one if it is
+/// more already), so that there are shares of small ones. The weight of a server that is being tried in a group that
+/// goes by load (`u16::MAX`, see [`Ejection::weight`]) is still many times as large.
 const UNITS: u16 = 1 << 10;
 /// How many servers of the queue are examined for each sign.
 const LOOKS: usize = 2;

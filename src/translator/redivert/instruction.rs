@@ -375,7 +375,8 @@ impl Table<'_> {
         }
     }
 
-    /// Replaces a rule's entry, which may have connections, by one for `target`. Returns that one.
+    /// Makes a rule's entry one for `target`: an entry with connections is replaced by another one, which is returned;
+    /// otherwise `entry` itself is changed and returned.
     fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
         let mut servers = self.servers();
         let Some(slot) = servers.get(entry).copied() else {

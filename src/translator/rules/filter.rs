@@ -45,7 +45,7 @@ impl Table<'_> {
         }
     }
 
-    /// Rebuilds the filter after a rule was removed, if there is none for a prefix.
+    /// Rebuilds the filter after a rule was removed. There must be no rule for a prefix.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(super) fn rebuild_without_rule(&mut self) {
         let rebuilding = &mut self.state.rebuilding;
@@ -68,7 +68,7 @@ impl Table<'_> {
         if self.state.used == 0 { self.state.fresh } else { 0 }
     }
 
-    /// Rebuilds the filter if that is due, in at most `steps` steps.
+    /// Takes at most `steps` steps of rebuilding the filter, if that is due.
     pub(in crate::translator) fn rebuild_filter(&mut self, steps: usize) {
         let Rebuilding { cursor, stale, since, .. } = self.state.rebuilding;
         if cursor >= EVERYTHING {

@@ -134,14 +134,23 @@ impl World {
         }
         let established = (client, server) == (End::Established, End::Established);
         let opening = !client.is_synchronized() || !server.is_synchronized();
-        // A late answer to an older attempt, and the RST with which the client refuses it, leave what was answered before unknown
-        // until the client acknowledges it. The time-out is the same.
-        if opening && !passed.answered {
+        // A late answer to an older attempt, and the RST with which the client refuses it, hide what was answered before; and one
+        // of three attempts is not remembered. The time-out is the same. The server has not been heard then, and until it
+        // is, a FIN counts as where one way is not seen.
+        let remembered = passed.is_remembered(client_numbers.start);
+        if opening && !(passed.answered && remembered) {
             allowed.push(State::Opening);
+        }
+        if !opening && !remembered {
+            match (client.waits_for_its_fin(), server.waits_for_its_fin()) {
+                (true, false) => allowed.push(State::ClientClosed),
+                (false, true) => allowed.push(State::ServerClosed),
+                (true, true) => allowed.extend([State::Closing, State::TimeWait]),
+                (false, false) => {}
+            }
         }
         if (self.doubt.is_some() && !established)
             || (opening && (passed.over_another || passed.was_reset || passed.server.start.is_none()))
-            || (opening && !passed.is_remembered(client_numbers.start))
         {
             return Ok(());
         }

@@ -56,10 +56,7 @@ fn an_answer_to_neither_attempt() {
         changes_nothing(&tcp, ToServer, segment(ACK, sequence, acknowledgment, 0));
     }
     assert!(tcp.client(ACK, C + 7, V, 0));
-    assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C + 7, V, V, C + 7]));
-    // The server has been heard: a FIN of the client has to be acknowledged.
-    assert!(tcp.client(FIN | ACK, C + 7, V, 0));
-    assert_eq!(tcp.phase, Phase::EstablishedPending);
+    assert_eq!((tcp.phase, tcp.numbers()), (Phase::EstablishedPending, [C + 7, V, V, C + 7]));
     // Once there is an answer to the attempt, others change nothing.
     changes_nothing(&opened(), ToClient, segment(SYN | ACK, V0, C + 7, 0));
 }

@@ -205,7 +205,6 @@ impl Handshake {
         }
         met("unrelated answer remembered");
         self.take_servers_numbers(segment);
-        self.is_server_heard = true;
         self.acknowledged = segment.acknowledgment;
     }
 
@@ -328,8 +327,8 @@ impl Handshake {
             met("completes with a later SYN under way");
             let later = known(self.attempt).map(|attempt| Attempt::asked(attempt, 0));
             // Its answer came already, if it was the later one.
-            conversation.attempt =
-                if before { later.map(|attempt| attempt.answered_otherwise(self.start)) } else { later };
+            let otherwise = if before { self.start } else { UNKNOWN };
+            conversation.attempt = later.map(|attempt| Attempt { otherwise, ..attempt });
         }
         (Sign::OfLife, Some(conversation))
     }
