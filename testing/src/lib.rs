@@ -10,6 +10,7 @@ extern crate self as byway_testing;
 
 pub mod endpoint;
 pub mod moving;
+pub mod namespace;
 pub mod packet;
 pub mod programs;
 pub mod random;

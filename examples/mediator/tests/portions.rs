@@ -18,12 +18,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use byway_testing::namespace::in_namespace;
+
 use byway::Redivert;
 use byway::control::Instruction;
 use byway_mediator::monitor::Monitor;
 use byway_mediator::server::{Resource, Server, SharedServer, serve};
 
-const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 const PATIENCE: Duration = Duration::from_secs(15);
 const ORIGIN: &str = "192.0.2.1:5683";
 const SERVERS: [SocketAddrV4; 2] =
@@ -31,28 +32,6 @@ const SERVERS: [SocketAddrV4; 2] =
 const ALTERNATIVE: &str = "198.51.100.4:40000-40063";
 const HTTP: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const CONTROL: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5213);
-
-/// Runs a test as root of a user and network namespace of its own. Where the kernel refuses, it prints why.
-fn in_namespace(name: &str, test: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return test();
-    }
-    let unshare = |words: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net"]).env(INSIDE, "1").args(words).output()
-    };
-    match unshare(&["ip", "tuntap", "add", "dev", "probe", "mode", "tun"]) {
-        Err(error) => return println!("SKIPPED: unshare: {error}"),
-        Ok(output) if !output.status.success() => {
-            return println!("SKIPPED: no TUN device: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(_) => {}
-    }
-    let program = std::env::current_exe().unwrap();
-    let output = unshare(&[program.to_str().unwrap(), name, "--exact", "--nocapture"]).unwrap();
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn ip(lines: &str) {
     for line in lines.lines().map(str::trim) {

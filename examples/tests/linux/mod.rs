@@ -19,7 +19,8 @@ use byway::{
 };
 use tun_rs::SyncDevice;
 
-pub use space::{Space, abort, fast_open, in_namespace, keep_alive, socket};
+pub use byway_testing::namespace::in_namespace;
+pub use space::{Space, abort, fast_open, keep_alive, socket};
 
 use byway_testing::Dice;
 use byway_testing::truth::{self, ACK, End, Numbers, SYN, Segment, are_paired, between, numbers_of, permitted};

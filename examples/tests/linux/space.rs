@@ -14,35 +14,6 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-const INSIDE: &str = "BYWAY_IN_NAMESPACE";
-
-/// Runs a test as root of a user and network namespace of its own. Where the kernel refuses, it prints why.
-pub fn in_namespace(name: &str, test: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return test();
-    }
-    let unshare = |arguments: &[&str]| {
-        let program = std::env::current_exe().expect("this program has a name");
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net"]).env(INSIDE, "1");
-        match arguments {
-            [] => command.args(["ip", "tuntap", "add", "dev", "probe", "mode", "tun"]),
-            _ => command.arg(program).args(arguments),
-        };
-        command.output()
-    };
-    match unshare(&[]) {
-        Err(error) => return println!("SKIPPED: unshare: {error}"),
-        Ok(output) if !output.status.success() => {
-            return println!("SKIPPED: no TUN device: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(_) => {}
-    }
-    let output = unshare(&[name, "--exact", "--nocapture"]).expect("it ran a moment ago");
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// A network namespace: a thread that lives in it and does what it is told.
 pub struct Space {
     work: Sender<Box<dyn FnOnce() + Send>>,

@@ -6,6 +6,8 @@ mod control_names_paths;
 #[cfg(feature = "paths")]
 mod control_paths;
 #[cfg(feature = "byway")]
+mod memory;
+#[cfg(feature = "byway")]
 mod with_byway;
 #[cfg(feature = "control")]
 mod with_control;

@@ -1,9 +1,9 @@
 //! A translator in static memory, and the ways of a packet into it.
 
-use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::net::Ipv4Addr;
 
+use super::memory::Memory;
 use byway::{Config, Fixed, Instant, Owner, Sharding, Translator, Verdict};
 
 #[cfg(not(any(feature = "handover", feature = "measured")))]
@@ -44,17 +44,12 @@ pub fn packet_owner(sharding: &Sharding, packet: &[u8]) -> Owner {
 }
 
 /// Static memory for the translator, as firmware has it. It is in `.bss`, so it costs no flash.
-struct Memory(UnsafeCell<MaybeUninit<Translator<Storage>>>);
-
-// SAFETY: the image has one thread and no interrupts.
-unsafe impl Sync for Memory {}
-
-static MEMORY: Memory = Memory(UnsafeCell::new(MaybeUninit::uninit()));
+static MEMORY: Memory<MaybeUninit<Translator<Storage>>> = Memory::new(MaybeUninit::uninit());
 
 /// Sets the translator up, in static memory. To be called once.
 pub fn start(secret: [u8; 32]) -> &'static mut Translator<Storage> {
     let config = Config::new(secret).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
     let Ok(translator) = Translator::new(config, Storage::sized()) else { loop {} };
     // SAFETY: `image` calls this once, so this is the only reference to the memory.
-    unsafe { (*MEMORY.0.get()).write(translator) }
+    unsafe { (*MEMORY.get()).write(translator) }
 }

@@ -1,6 +1,5 @@
 //! Two hand-overs at once, at rest; packets, an instruction for one connection and one for all.
 
-use core::cell::UnsafeCell;
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -10,22 +9,18 @@ use byway::{AtRest, HandOvers, Instant, Pair, Translator};
 #[cfg(feature = "handover-paths")]
 use byway::{Divert, Redivert};
 
+use super::memory::Memory;
 use super::with_byway::Storage;
 
 type Mover = HandOvers<'static, AtRest, 2>;
 
-struct Memory(UnsafeCell<(MaybeUninit<Mover>, [u8; 2048])>);
-
-// SAFETY: the image has one thread and no interrupts.
-unsafe impl Sync for Memory {}
-
-static MEMORY: Memory = Memory(UnsafeCell::new((MaybeUninit::uninit(), [0; 2048])));
+static MEMORY: Memory<(MaybeUninit<Mover>, [u8; 2048])> = Memory::new((MaybeUninit::uninit(), [0; 2048]));
 
 /// Sets it up, in static memory. To be called once.
 pub fn start() -> &'static mut Mover {
     // SAFETY: `image` calls this once, so these are the only references to the memory.
     let (place, buffer) = unsafe {
-        let memory = MEMORY.0.get();
+        let memory = MEMORY.get();
         (&mut (*memory).0, &mut (*memory).1)
     };
     place.write(HandOvers::new(AtRest::after(black_box(Duration::from_millis(500))), buffer))

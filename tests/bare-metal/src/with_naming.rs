@@ -1,6 +1,5 @@
 //! A table of 16 names that uses all that there is: packets, a TCP connection, instructions, rules.
 
-use core::cell::UnsafeCell;
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 use core::net::Ipv4Addr;
@@ -10,21 +9,18 @@ use byway::naming::{Answered, FixedNames, MAX_ANSWER_PACKET, Name, NameEntry, Na
 use byway::{Divert, Redivert};
 use byway::{Instant, Prefix, Translator};
 
+use super::memory::Memory;
 use super::with_byway::Storage;
 
 pub type Table = Names<FixedNames<16, 64>>;
 
-struct Memory(UnsafeCell<(MaybeUninit<Table>, [u8; MAX_ANSWER_PACKET])>);
-
-// SAFETY: the image has one thread and no interrupts.
-unsafe impl Sync for Memory {}
-
-static MEMORY: Memory = Memory(UnsafeCell::new((MaybeUninit::uninit(), [0; MAX_ANSWER_PACKET])));
+static MEMORY: Memory<(MaybeUninit<Table>, [u8; MAX_ANSWER_PACKET])> =
+    Memory::new((MaybeUninit::uninit(), [0; MAX_ANSWER_PACKET]));
 
 /// Sets the table up, in static memory. To be called once.
 pub fn start(secret: [u8; 32]) -> &'static mut Table {
     // SAFETY: `image` calls this once, so this is the only reference to the memory.
-    unsafe { (*MEMORY.0.get()).0.write(Names::new(NamesConfig::new(secret), FixedNames::new())) }
+    unsafe { (*MEMORY.get()).0.write(Names::new(NamesConfig::new(secret), FixedNames::new())) }
 }
 
 /// The way of a packet. Returns how much of `out` is to be sent.
@@ -75,7 +71,7 @@ fn tie(names: &mut Table, translator: &mut Translator<Storage>, pattern: &Patter
 
 pub fn take(names: &mut Table, translator: &mut Translator<Storage>, micros: u64, packet: &[u8]) {
     // SAFETY: this function does not call itself, and nothing else refers to this half of the memory.
-    let out = unsafe { &mut (*MEMORY.0.get()).1 };
+    let out = unsafe { &mut (*MEMORY.get()).1 };
     black_box(names_path(names, micros, packet, out));
     black_box(names_stream_path(names, micros, packet, out));
     names_instruction_path(names, translator, black_box("www.bt.com"));

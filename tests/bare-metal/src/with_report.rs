@@ -1,28 +1,23 @@
 //! An exporter with all that it reports.
 
-use core::cell::UnsafeCell;
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 
 use byway::report::{Exporter, Settings, Totals};
 use byway::{Instant, Translator};
 
+use super::memory::Memory;
 use super::with_byway::Storage;
 
 type Reporter = Exporter<&'static mut [u8]>;
 
-struct Memory(UnsafeCell<(MaybeUninit<Reporter>, [u8; 1472])>);
-
-// SAFETY: the image has one thread and no interrupts.
-unsafe impl Sync for Memory {}
-
-static MEMORY: Memory = Memory(UnsafeCell::new((MaybeUninit::uninit(), [0; 1472])));
+static MEMORY: Memory<(MaybeUninit<Reporter>, [u8; 1472])> = Memory::new((MaybeUninit::uninit(), [0; 1472]));
 
 /// Sets it up, in static memory. To be called once.
 pub fn start() -> &'static mut Reporter {
     // SAFETY: `image` calls this once, so these are the only references to the memory.
     let (place, buffer) = unsafe {
-        let memory = MEMORY.0.get();
+        let memory = MEMORY.get();
         (&mut (*memory).0, &mut (*memory).1)
     };
     let Ok(exporter) = Exporter::new(Settings::new(black_box(32_473)), &mut buffer[..]) else { loop {} };

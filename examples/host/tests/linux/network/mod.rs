@@ -12,8 +12,8 @@ use byway_host::lab::network::{ALTERNATIVE, Network, ORIGINAL, OWN, PROXY};
 use byway_host::lab::proxy::{self, Proxy};
 use byway_host::lab::space::Space;
 use byway_host::lab::world;
-use byway_testing::Dice;
 pub(crate) use byway_testing::waiting::{PATIENCE, wait};
+use byway_testing::{Dice, namespace};
 use capture::{Capture, Captured};
 pub(crate) use programs::{CHROMIUM, Program, Talk, nginx, wait_for_port};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,7 +21,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Held by the one test that moves much data, while others wait for something.
 static LOAD: Mutex<()> = Mutex::new(());
 
-const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 /// Where a test has its files: nobody else sees them, and they are gone with it.
 pub(crate) const FOLDER: &str = "/run/test";
 
@@ -46,7 +45,7 @@ pub(crate) fn in_namespace<F: FnOnce()>(test: F) {
 
 /// The same for a test that runs more programs than [`PROGRAMS`].
 pub(crate) fn in_namespace_with<F: FnOnce()>(programs: &[(&str, &str)], test: F) {
-    if std::env::var_os(INSIDE).is_some() {
+    if namespace::is_inside() {
         world::settle_mounts().expect("root of its namespaces may mount");
         std::fs::create_dir_all(FOLDER).expect("an empty /run");
         let all = getrlimit(Resource::Nofile).maximum;
@@ -58,33 +57,12 @@ pub(crate) fn in_namespace_with<F: FnOnce()>(programs: &[(&str, &str)], test: F)
             return println!("SKIPPED: {program}: {error}");
         }
     }
-    let unshare = |arguments: &[&str]| {
-        let program = std::env::current_exe().expect("this program has a name");
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
-        match arguments {
-            [] => command.args(["ip", "tuntap", "add", "dev", "probe", "mode", "tun"]),
-            _ => command.env(INSIDE, "1").arg(program).args(arguments),
-        };
-        command.output()
-    };
-    match unshare(&[]) {
-        Err(error) => return println!("SKIPPED: unshare: {error}"),
-        Ok(output) if !output.status.success() => {
-            return println!("SKIPPED: no TUN device: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(_) => {}
-    }
     // The closure is named after the test that it is in: `linux::names::pool::a_test::{{closure}}`.
     let closure = core::any::type_name::<F>();
     let name = closure.split_once("::").and_then(|(_, path)| path.rsplit_once("::")).map_or(closure, |(name, _)| name);
     // What moves much data takes the processors for itself, and some of it must not wait for long.
     let _alone = name.starts_with("programs::").then(|| LOAD.lock().unwrap_or_else(PoisonError::into_inner));
-    let output = unshare(&[name, "--exact", "--nocapture"]).expect("it ran a moment ago");
-    let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains(" 1 passed"), "no test is called {name}");
+    namespace::run_inside(&["--mount", "--pid", "--fork", "--kill-child"], name);
 }
 
 /// How byway is to be.
