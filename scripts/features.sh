@@ -3,7 +3,7 @@
 #
 #   scripts/features.sh [--single] COMMAND [ARGS...]
 #
-#   scripts/features.sh clippy --lib -- -D warnings
+#   scripts/features.sh rustc --lib --profile check -- -D warnings
 #   RUSTDOCFLAGS="-D warnings" scripts/features.sh --single doc --no-deps
 #
 # With --single not each two features: a link from one feature's documentation to another's breaks with the one alone.

@@ -297,13 +297,10 @@ fn the_short_ways_do_what_the_long_way_does() {
             }
         }
     }
-    let enough = if is_emulated() { 1 } else { 100 };
-    assert!(
-        counters.iter().all(|count| *count >= enough),
-        "moved, reset, stranded, expired, drops, home: {counters:?}"
-    );
+    let least = if is_emulated() { 0 } else { 100 };
+    assert!(counters.iter().all(|count| *count > least), "moved, reset, stranded, expired, drops, home: {counters:?}");
     let of_tcp = [1, 2, 3, 4, 5, 6, 7, 8, 13].map(|number| states[number]);
-    assert!(of_tcp.iter().all(|count| *count >= enough), "states of TCP, by their number in a record: {of_tcp:?}");
+    assert!(of_tcp.iter().all(|count| *count > least), "states of TCP, by their number in a record: {of_tcp:?}");
 }
 
 /// Whoever is measured counts every packet, also where another server could take over.

@@ -373,7 +373,9 @@ impl World {
         {
             passed.over_another = after.is_some_and(|c| !matches!(c.state, State::Opening | State::Opened));
         }
-        let earlier = !forged && from_client && passed.completes_earlier(&segment);
+        // It has changed something, so it may be the later attempt's numbers that are in doubt now.
+        let changed = before.map(|c| c.state) != after.map(|c| c.state);
+        let earlier = !forged && from_client && changed && passed.completes_earlier(&segment);
         passed.note(from_client, &segment, forged);
         let sides = (passed.client, passed.server);
         if !forged {
