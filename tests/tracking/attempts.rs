@@ -216,6 +216,40 @@ fn an_answered_attempt_outlives_the_late_end_of_the_one_before() {
     }
 }
 
+/// Segments in the client's name that fit nothing, forged or late, hide neither the SYN of a client that has started again nor
+/// an answer that it has yet to acknowledge.
+#[test]
+fn an_attempt_outlives_segments_that_fit_nothing() {
+    let forge = |talk: &mut Talk, times| {
+        for number in 0..times {
+            talk.client(ACK, 0x1111_1111 * (number + 1), 0x9999_9999, b"x");
+        }
+    };
+    // Before the answer, and after it.
+    for (before, after) in [(3, 0), (0, 3), (1, 2)] {
+        let mut talk = Talk::attempted();
+        forge(&mut talk, before);
+        talk.server(SYN | ACK, V2 - 1, C2, b"");
+        forge(&mut talk, after);
+        talk.is_completed_with(C2, V2);
+    }
+    // The answer to the attempt after the one that a late segment has completed.
+    let mut talk = Talk::opening();
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.client(ACK, C, V, b"");
+    forge(&mut talk, 3);
+    talk.is_completed_with(C2, V2);
+    // A SYN that was forged itself gives way to what both ends say.
+    let mut talk = Talk::attempted();
+    forge(&mut talk, 4);
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.client(ACK, C, V, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C, V, V, C]);
+}
+
 /// A forged SYN of the client, and a RST that gives it up, after the server has answered the client's own: the answer stands.
 #[test]
 fn a_reset_of_the_latest_attempt_leaves_what_was_answered() {

@@ -119,10 +119,10 @@ impl Tcp {
             if direction == ToClient {
                 return false;
             }
-            // The client continues with its old connection, or agreement will show with which one. An attempt that the
-            // server has answered is given up only after some such segments: one of them may be forged.
+            // The client continues with its old connection, or agreement will show with which one. Its attempt is given
+            // up only after some such segments: one of them may be forged, or late.
             let times = self.claims.agreed(ToServer) + 1;
-            if self.claims.attempt() == Attempt::SynAck && times <= AGREEMENTS {
+            if self.claims.attempt() != Attempt::Unasked && times <= AGREEMENTS {
                 self.claims.set_agreed(ToServer, times);
                 return false;
             }

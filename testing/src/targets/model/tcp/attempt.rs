@@ -3,7 +3,7 @@
 use super::rules::met;
 use super::{UNKNOWN, covers};
 
-/// How many segments of the client that do not fit an answered attempt survives.
+/// How many segments of the client that do not fit a client's attempt survives.
 pub(super) const FORGED: u8 = 3;
 
 /// A new attempt within a conversation. While there is one, no other numbers are claimed.

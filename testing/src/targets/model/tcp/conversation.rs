@@ -308,8 +308,12 @@ impl Conversation {
                 met("misfit of the server with an attempt");
                 return Sign::None;
             }
-            Some(attempt) if attempt.is == Is::Answered && attempt.misfits < FORGED => {
-                met("misfit of the client with an answered attempt");
+            Some(attempt) if attempt.is != Is::Unasked && attempt.misfits < FORGED => {
+                met(if attempt.is == Is::Answered {
+                    "misfit of the client with an answered attempt"
+                } else {
+                    "misfit of the client with an attempt"
+                });
                 attempt.misfits += 1;
                 return Sign::None;
             }

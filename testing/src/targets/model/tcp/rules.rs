@@ -25,7 +25,7 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 92] = [
+pub const RULES: [&str; 93] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
     "reset of an answered attempt",
@@ -108,6 +108,7 @@ pub const RULES: [&str; 92] = [
     "FIN acknowledged",
     "misfit of the server with an attempt",
     "misfit of the client with an answered attempt",
+    "misfit of the client with an attempt",
     "attempt forgotten",
     "agreement",
     "third agreement",
