@@ -42,6 +42,21 @@ const ENOUGH: u32 = 10;
 const TOO_FEW: u32 = 3;
 
 impl Standing {
+    /// Ejects a server that is too slow. Returns false if it is ejected already.
+    pub(super) fn eject_slow(&mut self, settings: &Settings, now: Instant) -> bool {
+        let times = match *self {
+            Self::In => 0,
+            Self::Trial { times, .. } => times,
+            Self::Excluded | Self::Out { .. } => return false,
+        };
+        *self = Self::out(times, settings, now);
+        true
+    }
+
+    fn out(times: u32, settings: &Settings, now: Instant) -> Self {
+        Self::Out { until: now + settings.rest * (1 << times.min(1)), times: times + 1 }
+    }
+
     /// Updates the state from what was observed of the server, and returns the action that follows, if any.
     pub(super) fn judge(
         &mut self,
@@ -56,7 +71,7 @@ impl Standing {
         let of = seen.answered.saturating_add(bad);
         let is_silent = seen.silent > settings.hanging && seen.silent.as_secs_f64() > 10.0 * estimate.response;
         let is_failing = f64::from(bad) > settings.failing * f64::from(of);
-        let eject = |times: u32| Self::Out { until: now + settings.rest * (1 << times.min(1)), times: times + 1 };
+        let eject = |times: u32| Self::out(times, settings, now);
         match *self {
             Self::In if is_silent && seen.waiting >= 3 => {
                 *self = eject(0);
@@ -142,6 +157,15 @@ pub enum Action {
         waiting: u32,
         /// How long it has answered none.
         silent: Duration,
+    },
+    /// A server gets no more requests: it is much slower than the others, which can do without it.
+    EjectSlow {
+        /// Its place in the arrays.
+        server: usize,
+        /// How long its requests take, those that still wait included, in seconds ...
+        response: f64,
+        /// ... and those of the others.
+        others: f64,
     },
     /// An ejected server gets a few requests, so that it can show whether it has recovered.
     Try {
@@ -326,15 +350,17 @@ impl<const N: usize> Decision<N> {
 /// Estimates are smoothed with 0.7 and 0.3, which averages over so many intervals: (1 + 0.7) / (1 - 0.7).
 const MEMORY: f64 = 5.67;
 /// The highest load that the model is asked about, as a share of all capacities.
-const MOST: f64 = 0.95;
+pub(super) const MOST: f64 = 0.95;
 /// Before the dwell time is over, a gain must be this many times as large.
 const URGENT: f64 = 2.0;
+/// The share of the others' connections that a server gets at first when it is tried, where connections stay.
+const TRIAL: f64 = 0.05;
 /// Weights are at most this.
 const LARGEST: f64 = 20_000.0;
 
 /// Decides. Depends on nothing but its arguments, so that it can be replayed.
 pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) -> Option<(Action, [u16; N], Promise)> {
-    let wanted = wanted(inputs);
+    let wanted = wanted(inputs, settings.holds_connections);
     if let Some(action) = inputs.trigger {
         // If no server is left, each keeps its weight.
         let weights = if wanted.iter().any(|weight| *weight > 0.0) { whole(&wanted) } else { inputs.weights };
@@ -392,7 +418,7 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
 
 /// The weights that the servers should have, not rounded: what they can carry. A server of which nothing is known keeps
 /// its weight in relation to the others.
-fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
+fn wanted<const N: usize>(inputs: &Inputs<N>, holds_connections: bool) -> [f64; N] {
     let each = || inputs.estimates.iter().zip(&inputs.weights).zip(&inputs.standing);
     let known = || {
         each().filter(|((estimate, weight), standing)| {
@@ -408,13 +434,15 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
         .filter(|((_, standing), _)| matches!(standing, Standing::In))
         .fold((0.0, 0.0), |(all, count), (_, seen)| (all + f64::from(seen.waiting), count + 1.0));
     let each_has = waiting / f64::max(others, 1.0);
+    // Where connections stay, they are shared in proportion to the weights.
+    let trial = if holds_connections { TRIAL } else { 1.5 / (each_has + 1.0) };
     let mut wanted = [0.0; N];
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
             Standing::Out { .. } | Standing::Excluded | Standing::Trial { paused: true, .. } => 0.0,
             Standing::Trial { raised, .. } => {
                 let one = capacity / f64::max(others, 1.0);
-                (one * 1.5 / (each_has + 1.0) * f64::from(1_u32 << (*raised).min(10))).min(one * 1.5)
+                (one * trial * f64::from(1_u32 << (*raised).min(10))).min(one * 1.5)
             }
             Standing::In if estimate.is_known() => estimate.capacity,
             Standing::In => f64::from(*weight) * scale,

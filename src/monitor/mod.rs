@@ -36,6 +36,7 @@ mod model;
 mod reading;
 mod sentence;
 mod settings;
+mod slow;
 
 use heapless::Deque;
 
@@ -50,6 +51,7 @@ pub use settings::Settings;
 
 use decide::{Standing, decide};
 use load::{Reports, correct};
+use slow::Slow;
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -234,7 +236,8 @@ impl<const N: usize> Monitor<N> {
             (self.seen_since, self.window, self.began, self.due) =
                 (now, seen.map(|seen| seen.state()), now, now + self.settings.interval);
         }
-        let mut next = None;
+        let length = now.duration_since(self.began).as_secs_f64();
+        let mut next = if is_current { self.eject_slow(Slow::OnTrial, seen, length, now) } else { None };
         for (server, seen) in seen.iter().enumerate() {
             let Some(standing) = self.standing.get_mut(server) else { break };
             let estimate = self.estimates.get(server).copied().unwrap_or(Estimate::UNKNOWN);
@@ -251,13 +254,16 @@ impl<const N: usize> Monitor<N> {
         if !due && next.is_none() {
             return None;
         }
-        let length = now.duration_since(self.began).as_secs_f64();
         if due {
             for ((estimate, window), standing) in self.estimates.iter_mut().zip(&self.window).zip(&self.standing) {
                 if matches!(standing, Standing::In) {
                     estimate.learn(window, length);
                 }
             }
+        }
+        if due && next.is_none() {
+            let window = self.window;
+            next = self.eject_slow(Slow::InUse, &window, length, now);
         }
         let (estimates, reported) = self.corrected();
         let inputs = Inputs {

@@ -72,6 +72,12 @@ impl Observation {
         Self { waiting: self.waiting, waited: self.waited, silent: self.silent, ..Self::NONE }
     }
 
+    /// Like [`mean`](Self::mean), with what the requests that still wait have waited so far. `None` if there are no requests.
+    pub(super) fn bound(&self) -> Option<f64> {
+        let waited = self.response + self.unanswered_waited + self.waited;
+        (self.answered != 0 || self.waiting != 0).then(|| waited.as_secs_f64() / f64::from(self.answered.max(1)))
+    }
+
     /// The mean response time in seconds, counting requests that were left unanswered as lower bounds: if times are
     /// exponentially distributed, the total time waited divided by the number of responses is the best estimate.
     pub(super) fn mean(&self) -> Option<f64> {

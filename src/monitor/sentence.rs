@@ -46,6 +46,14 @@ impl<const N: usize> fmt::Display for Decision<N> {
                     "server {server} gets nothing more, since {waiting} requests wait and none was answered for {silent:.2} s"
                 )?;
             }
+            Action::EjectSlow { server, response, others } => {
+                let [response, others] = [response, others].map(|time| time * 1e3);
+                write!(
+                    f,
+                    "server {server} gets nothing more, since its requests take {response:.1} ms, those of the others {others:.1}, \
+                     and they can do without it"
+                )?;
+            }
             Action::Try { server } => {
                 write!(f, "server {server} gets a few requests, to see whether it is well again")?
             }

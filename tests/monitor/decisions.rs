@@ -99,6 +99,78 @@ fn whoever_holds_connections_is_relieved_until_it_can_carry_them() {
     assert!(held < 0.1 && held < one_by_one, "{held} {one_by_one}");
 }
 
+fn holding(slow: f64) -> Run {
+    let mut settings = Settings::default();
+    (settings.holds_connections, settings.slow) = (true, slow);
+    Run { monitor: Monitor::new(settings, [10_000; 3]), quarters: 0 }
+}
+
+/// Those who hold a connection to a server that has become much slower have nothing from a smaller weight: it is emptied. It is
+/// tried with little, for twice as long a rest if it is as slow then, and comes back when it is not.
+#[test]
+fn whoever_is_much_slower_is_emptied_where_connections_are_held() {
+    let fast = seen(30, 10);
+    let slow = Observation { waiting: 5, waited: Duration::from_millis(800), ..seen(3, 300) };
+    let mut run = holding(4.0);
+    run.go(20, [fast; 3]);
+    let mut took = 0;
+    let (response, others) = loop {
+        took += 1;
+        if let Some(Action::EjectSlow { server: 0, response, others }) = run.go(1, [slow, fast, fast]).last() {
+            break (*response, *others);
+        }
+        assert!(took < 8, "{:?}", run.monitor.weights());
+    };
+    assert!(response > 0.25 && (others - 0.01).abs() < 1e-6, "{response} {others}");
+    assert_eq!((run.monitor.weights()[0], run.monitor.ejected()), (0, [true, false, false]));
+    let said = run.monitor.decisions().next().unwrap().to_string();
+    assert!(
+        said.contains("server 0 gets nothing more, since its requests take ") && said.contains("others 10.0"),
+        "{said}"
+    );
+    assert!(run.monitor.decisions().next().unwrap().can_be_replayed());
+
+    let none = Observation::NONE;
+    let tried = |run: &mut Run| (1..40).find(|_| run.go(1, [none, fast, fast]).contains(&Action::Try { server: 0 }));
+    let first = tried(&mut run).expect("it is tried");
+    let [little, other, _] = run.monitor.weights().map(f64::from);
+    assert!((0.01..0.1).contains(&(little / other)), "{little} {other}");
+    let again = run.go(1, [seen(1, 300), fast, fast]);
+    assert!(matches!(again[..], [Action::EjectSlow { server: 0, .. }]), "{again:?}");
+    let second = tried(&mut run).expect("it is tried again");
+    assert!((6..=10).contains(&first) && second >= first + 6, "{first} {second}");
+    // As nobody new comes, more and more of those who are there are sent.
+    let before = run.monitor.weights()[0];
+    assert!(run.go(5, [none, fast, fast]).contains(&Action::Try { server: 0 }));
+    assert!(run.monitor.weights()[0] > before);
+    assert!(run.go(8, [seen(3, 10), fast, fast]).contains(&Action::Return { server: 0 }));
+    assert!(!run.go(80, [fast; 3]).iter().any(|action| matches!(action, Action::EjectSlow { .. })));
+    assert_eq!(run.monitor.ejected(), [false; 3]);
+}
+
+/// But not if the others could not do without it, after one bad moment, or where nobody has asked for it.
+#[test]
+fn whoever_is_needed_or_slow_for_a_moment_is_kept() {
+    let is_kept = |run: &mut Run, quarters, each| {
+        run.go(quarters, each).iter().all(|action| !matches!(action, Action::EjectSlow { .. }))
+    };
+    let slow = Observation { waiting: 3, waited: Duration::from_millis(90), ..seen(3, 65) };
+    // The others are at their limit: nearly all of the time of a request is spent in a queue.
+    let busy = Observation { waiting: 4, ..seen(100, 10) };
+    let mut run = holding(4.0);
+    run.go(20, [busy; 3]);
+    let heavy = Observation { waiting: 40, ..seen(100, 95) };
+    assert!(is_kept(&mut run, 80, [Observation { waiting: 20, ..seen(10, 420) }, heavy, heavy]));
+    let mut run = holding(4.0);
+    // The first second of observations has only begun with the first of them.
+    run.go(21, [seen(30, 10); 3]);
+    assert!(is_kept(&mut run, 4, [slow, seen(30, 10), seen(30, 10)]));
+    assert!(is_kept(&mut run, 40, [seen(30, 10); 3]));
+    let mut run = holding(0.0);
+    run.go(20, [seen(30, 10); 3]);
+    assert!(is_kept(&mut run, 40, [seen(3, 300), seen(30, 10), seen(30, 10)]));
+}
+
 /// One that answers in the same time as before although it gets half as much is half as strong.
 #[test]
 fn weights_follow_what_servers_can_carry() {

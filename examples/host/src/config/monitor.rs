@@ -72,6 +72,9 @@ impl core::fmt::Debug for Translator {
     }
 }
 
+/// How many times as slow as the others a server is emptied, where nothing else is said and open connections can be shared anew.
+const SLOW: u8 = 4;
+
 /// A rule of the translators, and how its servers share the clients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
@@ -85,6 +88,9 @@ pub struct Service {
     pub open_connections: Redivert,
     /// Whether open connections of a server whose share falls are handed over to others, until all servers are equally loaded.
     pub rebalance: bool,
+    /// How many times as long as those of the others a server's requests may take before it is emptied; zero if that does not
+    /// matter.
+    pub slow: u8,
     /// How much of all shares may be moved at once, in per cent.
     pub most_moved: u8,
     /// How long shares stay as they are after a change.
@@ -326,12 +332,18 @@ fn service(value: &Value<'_>) -> Result<Service, Fault> {
     }
     let open_connections = table.or("open_connections", Redivert::Drain, |value| value.choice(&OPEN))?;
     let hands_over = matches!(open_connections, Redivert::HandOver | Redivert::HandOverOrReset);
+    let rebalance = table.or("rebalance", hands_over, Value::boolean)?;
+    let slow = table.or("slow", if rebalance { SLOW } else { 0 }, |value| match value.number(0_u8..=100)? {
+        1 => Err(value.fault("1 found: expected 2 to 100, or 0 if it does not matter how slow a server is")),
+        slow => Ok(slow),
+    })?;
     let service = Service {
         name: table.or("name", matches.to_string(), |name| name.text("a name").map(String::from))?,
         matches,
         servers,
         open_connections,
-        rebalance: table.or("rebalance", hands_over, Value::boolean)?,
+        rebalance,
+        slow,
         most_moved: table.or("most_moved", 20, |value| value.number(1_u8..=100))?,
         dwell: table.or("dwell", Duration::from_secs(3), Value::duration)?,
     };

@@ -353,6 +353,7 @@ mod tests {
             servers,
             open_connections: Redivert::Drain,
             rebalance: false,
+            slow: 0,
             most_moved: 20,
             dwell: Duration::from_secs(3),
         };

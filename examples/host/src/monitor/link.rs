@@ -222,6 +222,8 @@ impl Link {
         let sending = self.client.as_ref().and_then(Client::poll_at);
         match (&self.client, self.is_open) {
             (None, _) => self.again,
+            // What was just asked for need not wait for the next datagram.
+            (Some(client), true) if client.is_ready() && !self.queue.is_empty() => Instant::ZERO,
             (Some(_), true) => {
                 let next = sending.unwrap_or(self.renew).min(self.renew);
                 if self.is_asking() { next } else { next.min(self.stand.ask_at()) }

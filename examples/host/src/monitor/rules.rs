@@ -258,6 +258,18 @@ mod tests {
     const NOON: &str = "2026-11-26T12:00:00Z";
     const NIGHT: &str = "2026-11-26T23:00:00Z";
 
+    /// What a service does where its servers differ in speed. Its table is the last one before the rules.
+    #[test]
+    fn how_slow_a_server_may_be() {
+        let slow = |text: &str| config(text).map(|config| config.services[0].slow);
+        assert_eq!((slow(""), slow("rebalance = true\n")), (Ok(0), Ok(4)));
+        assert_eq!(slow("open_connections = \"hand-over\"\n"), Ok(4));
+        assert_eq!((slow("slow = 7\nopen_connections = \"reset\"\n"), slow("slow = 0\nrebalance = true\n")), (Ok(7), Ok(0)));
+        let error = slow("slow = 1\n").unwrap_err();
+        assert!(error.ends_with("slow: 1 found: expected 2 to 100, or 0 if it does not matter how slow a server is"), "{error}");
+        assert!(slow("slow = 101\n").unwrap_err().contains("101"));
+    }
+
     #[test]
     fn without_a_rule_the_model_has_its_way() {
         assert_eq!(constrained("", &Pins::default(), [3, 1, 9_999], NOON), ([3, 1, 9_999], vec![]));

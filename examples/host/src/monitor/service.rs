@@ -73,6 +73,7 @@ fn settings(service: &Service) -> Settings {
     settings.most_moved = f64::from(service.most_moved) / 100.0;
     settings.dwell = service.dwell;
     settings.holds_connections = service.rebalance;
+    settings.slow = f64::from(service.slow);
     settings
 }
 
@@ -298,6 +299,8 @@ impl State {
         let emptied = |server: &usize| before[*server] != 0 && weights[*server] == 0;
         let must_move = match decision.map(|decision| decision.action) {
             Some(Action::EjectFailing { server, .. } | Action::EjectHanging { server, .. }) => Some(server),
+            // Where they can be shared anew, they need not all go to the same server.
+            Some(Action::EjectSlow { server, .. }) if !self.service.rebalance => Some(server),
             _ => None,
         };
         let best = (0..self.len()).max_by_key(|server| weights[*server]);
@@ -332,14 +335,19 @@ impl State {
         Some(Change { weights, moves, falling, how: self.service.open_connections, entry, promised })
     }
 
-    /// Servers whose open connections are to be shared anew, since their shares fall. Not in favour of a server that is tried, or
-    /// comes back: it has yet to show what it can do.
+    /// Servers whose open connections are to be shared anew, since their shares fall. Not in favour of a server that comes back, or
+    /// is tried: it has yet to show what it can do. Only if nobody new comes, somebody who is there has to try it.
     fn falling(&self, decision: Option<&Decision<MAX_SERVERS>>, (had, has): (&Each<f64>, &Each<f64>)) -> Vec<usize> {
-        let is_trial = |action| matches!(action, Action::Try { .. } | Action::Pause { .. } | Action::Return { .. });
-        if !self.service.rebalance || decision.is_some_and(|decision| is_trial(decision.action)) {
+        if !self.service.rebalance {
             return Vec::new();
         }
-        let falls = |server: &usize| has[*server] > 0.0 && had[*server] - has[*server] > FALLS;
+        let least = match decision.map(|decision| decision.action) {
+            Some(Action::EjectSlow { .. }) => 0.0,
+            Some(Action::Try { server }) if had[server] > 0.0 => 0.0,
+            Some(Action::Try { .. } | Action::Pause { .. } | Action::Return { .. }) => return Vec::new(),
+            _ => FALLS,
+        };
+        let falls = |server: &usize| had[*server] - has[*server] > least;
         (0..self.len()).filter(falls).filter(|server| self.connections[*server] != 0).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! The requests of a link that are not sent yet.
 
 use byway::Redivert;
+use byway::control::{Agent, Key, MAX_ANSWER, Rights};
 
 use super::super::rules::Each;
 use super::super::run::Run;
@@ -22,6 +23,38 @@ fn a_new_note_waits_for_the_answer_to_the_last_one() {
     link.current = None;
     link.poll(now, &mut Vec::new());
     assert!(link.is_asking() && link.stand.ask_at() > now);
+}
+
+/// What is asked for is sent at once, rather than after the next report.
+#[test]
+fn a_request_does_not_wait_for_a_datagram() {
+    let control = UdpSocket::bind("127.0.0.1:0").unwrap();
+    control.set_nonblocking(true).unwrap();
+    let mut translator = byway::Translator::new(byway::Config::new([7; 32]), byway::Heap::new(64, 4).measured()).unwrap();
+    let mut agent = Agent::<1, 1, 1>::sized([1; 32]);
+    agent.add_key(Key::new(1, [7; 32], Rights::All)).unwrap();
+    let now = Instant::from_secs(9);
+    let mut answer_all = || {
+        let (mut datagram, mut answer) = ([0; 2048], [0; MAX_ANSWER]);
+        while let Ok((length, from)) = control.recv_from(&mut datagram) {
+            if let Ok(length) = agent.handle(now, &mut translator, from, &datagram[..length], &mut answer) {
+                control.send_to(&answer[..length], from).unwrap();
+            }
+        }
+    };
+    let at = control.local_addr().unwrap();
+    let there = Translator { name: "edge".into(), at, key: (1, [7; 32]) };
+    let mut link = Link::new(there, Duration::from_secs(1), HashSet::new(), Stand::new(7, true));
+    for _ in 0..20 {
+        link.poll(now, &mut Vec::new());
+        answer_all();
+    }
+    assert!(link.is_open() && link.current.is_none() && link.queue.is_empty());
+    assert!(link.poll_at() > now, "it does not spin");
+    link.list();
+    assert!(link.poll_at() <= now);
+    link.poll(now, &mut Vec::new());
+    assert!(link.current.is_some() && link.poll_at() > now);
 }
 
 #[test]

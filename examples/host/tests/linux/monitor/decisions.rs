@@ -131,12 +131,17 @@ impl Clients {
 
     /// Of the requests that ended within so many seconds: how many, how many failed, and the 90th percentile.
     fn lately(&self, seconds: u64) -> (usize, usize, Duration) {
+        let now = Instant::now();
+        self.between(now - Duration::from_secs(seconds), now, 90)
+    }
+
+    /// The same of those that ended between two times, with this percentile.
+    fn between(&self, from: Instant, to: Instant, percent: usize) -> (usize, usize, Duration) {
         let answers = self.answers.lock().unwrap();
-        let lately = answers.iter().filter(|(at, _)| at.elapsed() < Duration::from_secs(seconds));
-        let all: Vec<_> = lately.map(|(_, time)| *time).collect();
+        let all: Vec<_> = answers.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, time)| *time).collect();
         let mut times: Vec<Duration> = all.iter().flatten().copied().collect();
         times.sort_unstable();
-        (all.len(), all.len() - times.len(), times.get(times.len() * 9 / 10).copied().unwrap_or_default())
+        (all.len(), all.len() - times.len(), times.get(times.len() * percent / 100).copied().unwrap_or_default())
     }
 }
 
@@ -300,17 +305,19 @@ fn the_share_of_a_slow_server_shrinks() {
     });
 }
 
+/// Connections of this rule can be handed over.
+const RESUMABLE: &str = "[resumable]\nquiet = \"30ms\"\n[[rule]]\ndivert = \"100.100.100.100:80 tcp\"\nresumable = true\n\
+                         least_loaded = true\nto = [\"123.45.67.89:80\", \"123.45.67.90:80\"]\n";
+
 /// Clients that keep their connections: when one of two servers becomes slower, some of those that are open go to the other one
 /// with its share, by hand-over, and no client notices more than that its requests are fast again.
 #[test]
 fn open_connections_leave_a_slow_server_with_its_share() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     in_namespace(|| {
-        const RESUMABLE: &str = "[resumable]\nquiet = \"30ms\"\n[[rule]]\ndivert = \"100.100.100.100:80 tcp\"\nresumable = true\n\
-                                 least_loaded = true\nto = [\"123.45.67.89:80\", \"123.45.67.90:80\"]\n";
         let mut world = World::new(Options { rules: RESUMABLE, ..Options::PLAIN });
         let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
-        configure("open_connections = \"hand-over\"\n");
+        configure("open_connections = \"hand-over\"\nslow = 0\n");
         let _running = Monitor::start(&world.network.proxy, &[]);
         let clients = Clients::keep(&world.network.client, 40);
         wait("the monitor has heard the translator", || try_monitor(&world, "show").1.contains("open, 0 reports lost"));
@@ -338,6 +345,50 @@ fn open_connections_leave_a_slow_server_with_its_share() {
         let (share, has) = (a / (a + b), open(&mut world) as f64 / 40.0);
         println!("weights {a} {b}: {share:.2} of the connections, {has:.2} are there\n{log}");
         assert!(share < 0.2 && (share - has).abs() < 0.1, "{share} {has}\n{}", monitor(&world, "log"));
+        drop(clients);
+        world.end_unjudged();
+    });
+}
+
+/// A server that has become much slower than the other one has no connection left five seconds later, and those who had theirs
+/// there are as fast as before. It is tried with few of them, and when it is well again it comes back: slowly, since the other one
+/// can do without it.
+#[test]
+fn open_connections_all_leave_a_server_that_is_much_slower() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    in_namespace(|| {
+        let mut world = World::new(Options { rules: RESUMABLE, ..Options::PLAIN });
+        let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
+        configure("open_connections = \"hand-over\"\n");
+        let _running = Monitor::start(&world.network.proxy, &[]);
+        let clients = Clients::keep(&world.network.client, 40);
+        wait("the monitor has heard the translator", || try_monitor(&world, "show").1.contains("open, 0 reports lost"));
+        std::thread::sleep(Duration::from_secs(6));
+        let open = |world: &mut World| world.ctl("connections").matches(" 123.45.67.89:80 ").count();
+        wait("both have about half of the connections", || (13..=27).contains(&open(&mut world)));
+        let (count, _, steady) = clients.between(Instant::now() - Duration::from_secs(4), Instant::now(), 99);
+
+        servers[0].takes(300);
+        let slow = Instant::now();
+        std::thread::sleep(Duration::from_secs(9));
+        let after = |seconds| slow + Duration::from_secs(seconds);
+        let (later, failed, p99) = clients.between(after(5), after(9), 99);
+        let log = monitor(&world, "log");
+        println!("p99 {steady:?} of {count}, then {p99:?} of {later}\n{log}");
+        assert!(
+            log.contains(", and they can do without it; open connections of 123.45.67.89:80 are handed over"),
+            "{log}"
+        );
+        assert!(count > 400 && later > 400 && failed == 0, "{failed} of {later}, {count}");
+        // Of a hundred requests not one has gone to the slow server.
+        assert!(p99 < Duration::from_millis(150), "{p99:?} {steady:?}\n{log}");
+
+        servers[0].takes(10);
+        wait("it is well again", || monitor(&world, "log").contains("123.45.67.89:80 has answered well"));
+        println!("well again after {:?}\n{}", slow.elapsed(), monitor(&world, "log"));
+        assert!(weights(&mut world)[0] > 0.0 && open(&mut world) > 0);
+        let (count, failed, p99) = clients.between(after(5), Instant::now(), 99);
+        assert!(failed == 0 && p99 < Duration::from_millis(150), "{failed} of {count}: {p99:?} {steady:?}");
         drop(clients);
         world.end_unjudged();
     });
