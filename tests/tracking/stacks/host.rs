@@ -158,11 +158,15 @@ impl Host {
     pub fn receive(&mut self, number: usize, salt: u16, limit: usize) -> bool {
         let mut place = self.streams[number].received;
         let mut good = true;
+        // smoltcp's keep-alive repeats the last number that it has sent with a zero instead of the byte, and if that byte was lost
+        // its peer takes the zero.
+        let filler = self.get(number).keep_alive().map(|_| 0);
         let mut read = 0;
         while read < limit && self.get(number).can_recv() {
             let taken = self.socket(number).recv(|data| {
                 let data = &data[..data.len().min(limit - read)];
-                good &= data == pattern(place, data.len(), salt / 80);
+                let sent = pattern(place, data.len(), salt / 80);
+                good &= data.iter().zip(sent).all(|(byte, sent)| byte == sent || Some(*byte) == filler);
                 (data.len(), data.len())
             });
             let Ok(taken) = taken else {
