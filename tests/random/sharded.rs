@@ -177,7 +177,7 @@ impl Both {
             return;
         };
         self.identification += 1;
-        let answer = |packet: &[u8]| in_pieces(&answer(packet, port), seed, self.identification);
+        let answer = |packet: &[u8]| in_pieces(&answer(packet, port, self.identification), seed, self.identification);
         self.translate_pieces(&answer(&single), &answer(&shared), seed);
     }
 
@@ -271,10 +271,14 @@ fn in_pieces(packet: &[u8], seed: u16, identification: u16) -> Vec<Vec<u8>> {
 }
 
 /// What the receiver of a packet answers, from another port if one is given.
-fn answer(packet: &[u8], port: Option<u16>) -> Vec<u8> {
+fn answer(packet: &[u8], port: Option<u16>, identification: u16) -> Vec<u8> {
     let mut answer = packet.to_vec();
     if packet.len() < 28 || answer[6] & 0x3f != 0 || answer[7] != 0 {
-        return answer; // a fragment: whatever comes of it must come of it for both
+        // Whatever comes of a fragment in our own name must come of it for both. Two clients whose datagrams have the same
+        // identification may have the same alternative address with one of them alone.
+        answer[4..6].copy_from_slice(&identification.to_be_bytes());
+        fill_checksums(&mut answer);
+        return answer;
     }
     answer[12..16].copy_from_slice(&packet[16..20]);
     answer[16..20].copy_from_slice(&packet[12..16]);
