@@ -166,7 +166,12 @@ impl Host {
             let taken = self.socket(number).recv(|data| {
                 let data = &data[..data.len().min(limit - read)];
                 let sent = pattern(place, data.len(), salt / 80);
-                good &= data.iter().zip(sent).all(|(byte, sent)| byte == sent || Some(*byte) == filler);
+                let mut wrong = data.iter().zip(sent).enumerate().filter(|(_, (byte, sent))| byte != sent);
+                // One byte is repeated at a time.
+                let mut before = None;
+                good &= wrong.all(|(place, (byte, _))| {
+                    Some(*byte) == filler && before.replace(place).is_none_or(|before| before + 1 != place)
+                });
                 (data.len(), data.len())
             });
             let Ok(taken) = taken else {

@@ -161,6 +161,10 @@ fn an_attempt_is_forgotten_when_the_client_goes_on() {
     changes_nothing(&tcp, ToClient, segment(ACK, V2, C2, 0));
     assert!(tcp.client(ACK, C, V, 10));
     assert_eq!(tcp.claims.attempt(), Attempt::Syn, "one that fits leaves it alone");
+    for _ in 0..3 {
+        assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+        assert_eq!((tcp.claims.attempt(), tcp.server_refuses(C2)), (Attempt::Syn, Reset::Exact), "it may be late");
+    }
     assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
     assert_eq!((tcp.claims.attempt(), tcp.server_refuses(C2)), (Attempt::None, Reset::Inexact));
 }
