@@ -42,19 +42,12 @@ const ENOUGH: u32 = 10;
 const TOO_FEW: u32 = 3;
 
 impl Standing {
-    /// Ejects a server that is too slow. Returns false if it is ejected already.
-    pub(super) fn eject_slow(&mut self, settings: &Settings, now: Instant) -> bool {
-        let times = match *self {
-            Self::In => 0,
-            Self::Trial { times, .. } => times,
-            Self::Excluded | Self::Out { .. } => return false,
-        };
-        *self = Self::out(times, settings, now);
-        true
-    }
-
-    fn out(times: u32, settings: &Settings, now: Instant) -> Self {
-        Self::Out { until: now + settings.rest * (1 << times.min(1)), times: times + 1 }
+    /// Ejects a server that is too slow. Nobody is missing it, so it rests twice as long after each trial, up to the longest
+    /// dwell time.
+    pub(super) fn eject_slow(&mut self, settings: &Settings, now: Instant) {
+        let times = if let Self::Trial { times, .. } = *self { times } else { 0 };
+        let rest = (settings.rest * (1 << times.min(10))).min(settings.longest_dwell.max(settings.rest));
+        *self = Self::Out { until: now + rest, times: times + 1 };
     }
 
     /// Updates the state from what was observed of the server, and returns the action that follows, if any.
@@ -71,7 +64,7 @@ impl Standing {
         let of = seen.answered.saturating_add(bad);
         let is_silent = seen.silent > settings.hanging && seen.silent.as_secs_f64() > 10.0 * estimate.response;
         let is_failing = f64::from(bad) > settings.failing * f64::from(of);
-        let eject = |times: u32| Self::out(times, settings, now);
+        let eject = |times: u32| Self::Out { until: now + settings.rest * (1 << times.min(1)), times: times + 1 };
         match *self {
             Self::In if is_silent && seen.waiting >= 3 => {
                 *self = eject(0);
@@ -182,6 +175,14 @@ pub enum Action {
         /// Its place in the arrays.
         server: usize,
     },
+}
+
+impl Action {
+    /// Whether it takes a server out of use. Another action at the same time must not hide that, since its open connections may
+    /// have to move.
+    pub(super) const fn ejects(&self) -> bool {
+        matches!(self, Self::EjectFailing { .. } | Self::EjectHanging { .. } | Self::EjectSlow { .. })
+    }
 }
 
 /// Everything that a decision was made from, so that it can be made again.

@@ -51,7 +51,7 @@ pub use settings::Settings;
 
 use decide::{Standing, decide};
 use load::{Reports, correct};
-use slow::Slow;
+use slow::Which;
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -155,6 +155,12 @@ impl<const N: usize> Monitor<N> {
         self.standing.map(|standing| matches!(standing, Standing::Out { .. } | Standing::Trial { .. }))
     }
 
+    /// Changes [`Settings::slow`] alone: it has to be zero while the weights are not this monitor's to choose, because a server
+    /// may not get less.
+    pub const fn set_slow(&mut self, slow: f64) {
+        self.settings.slow = slow;
+    }
+
     /// Changes the settings from now on.
     pub fn configure(&mut self, settings: Settings) {
         self.settings = settings;
@@ -237,16 +243,20 @@ impl<const N: usize> Monitor<N> {
                 (now, seen.map(|seen| seen.state()), now, now + self.settings.interval);
         }
         let length = now.duration_since(self.began).as_secs_f64();
-        let mut next = if is_current { self.eject_slow(Slow::OnTrial, seen, length, now) } else { None };
+        let mut next = if is_current { self.eject_slow(Which::OnTrial, seen, length, now) } else { None };
         for (server, seen) in seen.iter().enumerate() {
             let Some(standing) = self.standing.get_mut(server) else { break };
             let estimate = self.estimates.get(server).copied().unwrap_or(Estimate::UNKNOWN);
             if let Some(action) = standing.judge(server, seen, &estimate, &self.settings, now, is_current) {
-                next = Some(action);
+                if action.ejects() || !next.as_ref().is_some_and(Action::ejects) {
+                    next = Some(action);
+                }
                 if matches!(action, Action::Return { .. })
                     && let Some(estimate) = self.estimates.get_mut(server)
                 {
                     estimate.ramp();
+                    // Not how slow it was before.
+                    estimate.response = seen.mean().unwrap_or(estimate.response);
                 }
             }
         }
@@ -261,9 +271,9 @@ impl<const N: usize> Monitor<N> {
                 }
             }
         }
-        if due && next.is_none() {
+        if due && !next.as_ref().is_some_and(Action::ejects) {
             let window = self.window;
-            next = self.eject_slow(Slow::InUse, &window, length, now);
+            next = self.eject_slow(Which::InUse, &window, length, now).or(next);
         }
         let (estimates, reported) = self.corrected();
         let inputs = Inputs {

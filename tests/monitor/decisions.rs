@@ -143,7 +143,10 @@ fn whoever_is_much_slower_is_emptied_where_connections_are_held() {
     let before = run.monitor.weights()[0];
     assert!(run.go(5, [none, fast, fast]).contains(&Action::Try { server: 0 }));
     assert!(run.monitor.weights()[0] > before);
-    assert!(run.go(8, [seen(3, 10), fast, fast]).contains(&Action::Return { server: 0 }));
+    while !run.go(1, [seen(3, 10), fast, fast]).contains(&Action::Return { server: 0 }) {}
+    // How slow it was before the trial counts no more: one bad moment is forgiven.
+    let bad = run.go(8, [Observation { waiting: 3, ..seen(3, 60) }, fast, fast]);
+    assert!(!bad.iter().any(|action| matches!(action, Action::EjectSlow { .. })), "{bad:?}");
     assert!(!run.go(80, [fast; 3]).iter().any(|action| matches!(action, Action::EjectSlow { .. })));
     assert_eq!(run.monitor.ejected(), [false; 3]);
 }
@@ -169,6 +172,82 @@ fn whoever_is_needed_or_slow_for_a_moment_is_kept() {
     let mut run = holding(0.0);
     run.go(20, [seen(30, 10); 3]);
     assert!(is_kept(&mut run, 40, [seen(3, 300), seen(30, 10), seen(30, 10)]));
+}
+
+/// A server that has hung is judged by what it does on trial, not by how fast it was before.
+#[test]
+fn whoever_is_tried_must_not_be_slow() {
+    let fast = seen(30, 10);
+    let mut run = holding(4.0);
+    run.go(21, [fast; 3]);
+    let actions = run.go(1, [hanging(), fast, fast]);
+    assert!(matches!(actions[..], [Action::EjectHanging { server: 0, .. }]), "{actions:?}");
+    // A request that has waited since before says nothing.
+    let stuck =
+        Observation { waiting: 1, waited: Duration::from_secs(6), silent: Duration::from_secs(6), ..Observation::NONE };
+    let tried = |run: &mut Run| (0..60).any(|_| run.go(1, [stuck, fast, fast]).contains(&Action::Try { server: 0 }));
+    assert!(tried(&mut run));
+    let slow = Observation { answered: 2, response: Duration::from_millis(600), ..stuck };
+    let actions = run.go(1, [slow, fast, fast]);
+    assert!(matches!(actions[..], [Action::EjectSlow { server: 0, .. }]), "{actions:?}");
+    assert!(tried(&mut run));
+    assert_eq!(run.go(1, [stuck, fast, fast]), [], "what waits is no reason to eject it");
+    let actions = run.go(8, [Observation { waiting: 0, ..seen(4, 10) }, fast, fast]);
+    assert!(actions.contains(&Action::Return { server: 0 }), "{actions:?}");
+}
+
+/// Nobody is ejected for slowness where nobody else is left, or all are slow; of two that are slow each goes, and one is never
+/// hidden by what happens to another.
+#[test]
+fn who_is_slow_is_relative() {
+    let (fast, slow) = (seen(30, 10), Observation { waiting: 5, waited: Duration::from_millis(800), ..seen(3, 300) });
+    let ejects = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::EjectSlow { .. }));
+    let mut run = holding(4.0);
+    run.go(20, [fast; 3]);
+    assert!(!ejects(run.go(40, [slow; 3])));
+    let mut run = holding(4.0);
+    assert!(run.monitor.exclude(1, true) && run.monitor.exclude(2, true));
+    run.go(20, [fast, Observation::NONE, Observation::NONE]);
+    assert!(!ejects(run.go(40, [slow, Observation::NONE, Observation::NONE])));
+    let mut run = holding(4.0);
+    run.go(20, [fast; 3]);
+    let actions = run.go(12, [slow, slow, seen(80, 10)]);
+    let place =
+        |server: usize| actions.iter().position(|a| matches!(a, Action::EjectSlow { server: s, .. } if *s == server));
+    assert!(place(0).is_some() && place(1).is_some(), "{actions:?}");
+    assert_eq!(run.monitor.ejected(), [true, true, false]);
+    // While one is tried in vain, again and again, another is still judged.
+    let mut run = holding(4.0);
+    run.go(20, [fast; 3]);
+    run.go(1, [hanging(), fast, fast]);
+    let none = Observation::NONE;
+    while !run.go(1, [none, fast, fast]).contains(&Action::Try { server: 0 }) {}
+    assert!(ejects(run.go(16, [none, slow, fast])));
+    // A rule that sets shares turns it off.
+    let mut run = holding(4.0);
+    run.go(20, [fast; 3]);
+    run.monitor.set_slow(0.0);
+    assert!(!ejects(run.go(40, [slow, fast, fast])));
+}
+
+/// What was measured before a trial began is not taken for a result of it, however late it comes.
+#[test]
+fn a_late_report_is_no_slow_trial() {
+    let fast = seen(30, 10);
+    let slow = Observation { waiting: 5, waited: Duration::from_millis(800), ..seen(3, 300) };
+    let mut run = holding(4.0);
+    run.go(20, [fast; 3]);
+    while !run.monitor.ejected()[0] {
+        run.go(1, [slow, fast, fast]);
+    }
+    while !run.go(1, [Observation::NONE, fast, fast]).contains(&Action::Try { server: 0 }) {}
+    for _ in 0..3 {
+        run.quarters += 1;
+        let now = Instant::from_millis(250 * run.quarters);
+        let decision = run.monitor.observe_late(now, &[seen(3, 300), fast, fast], false);
+        assert!(decision.is_none_or(|decision| matches!(decision.action, Action::Pause { server: 0 })));
+    }
+    assert!(run.go(30, [seen(4, 10), fast, fast]).contains(&Action::Return { server: 0 }));
 }
 
 /// One that answers in the same time as before although it gets half as much is half as strong.

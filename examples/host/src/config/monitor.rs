@@ -180,7 +180,6 @@ impl Monitor {
         let fixed = [
             ("translator", self.translators == old.translators),
             ("service", shape(self) == shape(old)),
-            ("load", self.loads == old.loads),
             ("monitor.rank", self.rank == old.rank),
             ("monitor.page", self.page == old.page),
             ("monitor.journal", self.journal == old.journal),

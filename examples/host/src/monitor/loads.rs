@@ -37,14 +37,20 @@ impl Loads {
     /// # Errors
     /// There is no thread for one.
     pub fn start(loads: &[Load]) -> Result<Self, String> {
-        let source = |load: &Load| {
-            let failed = |error| format!("load of {}: {error}", load.server);
-            let scraper = Scraper::start(load.url.clone(), load.metric.clone(), load.interval).map_err(failed)?;
-            let reading = LoadReading::new(load.kind, load.full).ok_or("full: expected a number above zero")?;
-            let (last, wrong) = (None, None);
-            Ok(Source { load: load.clone(), scraper, reading, last, believed: 0, refused: BTreeMap::new(), wrong })
-        };
-        Ok(Self { sources: loads.iter().map(source).collect::<Result<_, String>>()? })
+        Ok(Self { sources: loads.iter().map(Source::start).collect::<Result<_, String>>()? })
+    }
+
+    /// Asks these servers from now on, and no others. What stays as it is goes on with what is known.
+    ///
+    /// # Errors
+    /// There is no thread for one; then nothing has changed.
+    pub fn change(&mut self, loads: &[Load]) -> Result<(), String> {
+        let is_new = |load: &&Load| !self.sources.iter().any(|source| source.load == **load);
+        let begun: Vec<_> = loads.iter().filter(is_new).map(Source::start).collect::<Result<_, String>>()?;
+        self.sources.retain(|source| loads.contains(&source.load));
+        self.sources.extend(begun);
+        self.sources.sort_by_key(|source| loads.iter().position(|load| *load == source.load));
+        Ok(())
     }
 
     /// Passes what has come to the services that it concerns. `at` converts a time to the monitor's clock. Never waits.
@@ -77,6 +83,14 @@ impl Loads {
 }
 
 impl Source {
+    fn start(load: &Load) -> Result<Self, String> {
+        let failed = |error| format!("load of {}: {error}", load.server);
+        let scraper = Scraper::start(load.url.clone(), load.metric.clone(), load.interval).map_err(failed)?;
+        let reading = LoadReading::new(load.kind, load.full).ok_or("full: expected a number above zero")?;
+        let (last, wrong) = (None, None);
+        Ok(Self { load: load.clone(), scraper, reading, last, believed: 0, refused: BTreeMap::new(), wrong })
+    }
+
     fn take(&mut self, (_, said): Report, at: Instant) -> Option<byway::monitor::Load> {
         let said = said.map_err(|fault| (fault.kind(), fault.to_string()));
         let taken = said.and_then(|Sum { value, series, stamp }| {

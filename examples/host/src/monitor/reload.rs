@@ -41,7 +41,9 @@ impl Run {
     /// Applies all of the file, or nothing of it.
     pub(super) fn loaded(&mut self, read: Result<Monitor, String>) {
         let new = read.map(|new| new.with(self.config.overrides));
-        match new.and_then(|new| new.check_reload(&self.config).map(|()| new)) {
+        let new = new.and_then(|new| new.check_reload(&self.config).map(|()| new));
+        // The last thing that can fail, and it changes all loads or none.
+        match new.and_then(|new| self.loads.change(&new.loads).map(|()| new)) {
             Ok(new) => self.configure(new),
             Err(why) => self.refuse(&why),
         }

@@ -63,6 +63,8 @@ pub struct State {
     /// The share that a server had before a limit or a pin took hold of it.
     held: Each<Option<f64>>,
     times: Each<VecDeque<(Instant, Histogram)>>,
+    /// Of a server that was ejected because it was slow: one, and one more for each time that it was tried since.
+    tried: Each<u32>,
     place: usize,
     /// Whether something was measured while other weights were in force.
     pub(super) is_late: bool,
@@ -93,6 +95,7 @@ impl State {
             seen: [Observation::NONE; MAX_SERVERS],
             failures: Default::default(),
             times: Default::default(),
+            tried: Default::default(),
             pins,
             service,
             place,
@@ -193,6 +196,9 @@ impl State {
             *failures += u64::from(seen.failures.max(seen.unanswered));
         }
         self.exclude();
+        // A server that has to take what others may not have cannot be emptied.
+        let is_limited = self.demands.maximum.iter().any(Option::is_some) || self.pins.share.iter().any(Option::is_some);
+        self.model.set_slow(if is_limited { 0.0 } else { f64::from(self.service.slow) });
         let is_current = !core::mem::take(&mut self.is_late);
         let decision = self.model.observe_late(now, seen, is_current).copied();
         self.settle(decision.as_ref(), None)
@@ -314,7 +320,8 @@ impl State {
         for (from, to) in &moves {
             text += &format!("; open connections of {} go to {}", self.name(*from), self.name(*to));
         }
-        let falling = self.falling(decision, (&had, &has));
+        self.note_trials(decision);
+        let falling = self.falling(decision, (&had, &has), &moves);
         if !falling.is_empty() {
             let names: Vec<_> = falling.iter().map(|server| self.name(*server)).collect();
             text += &format!("; open connections of {} are handed over until all are as loaded", names.join(" and "));
@@ -335,20 +342,39 @@ impl State {
         Some(Change { weights, moves, falling, how: self.service.open_connections, entry, promised })
     }
 
+    fn note_trials(&mut self, decision: Option<&Decision<MAX_SERVERS>>) {
+        match decision.map(|decision| decision.action) {
+            Some(Action::EjectSlow { server, .. }) => self.tried[server] = 1,
+            Some(Action::Try { server }) if self.tried[server] != 0 => self.tried[server] += 1,
+            Some(Action::EjectFailing { server, .. } | Action::EjectHanging { server, .. } | Action::Return { server }) => {
+                self.tried[server] = 0;
+            }
+            _ => {}
+        }
+    }
+
     /// Servers whose open connections are to be shared anew, since their shares fall. Not in favour of a server that comes back, or
-    /// is tried: it has yet to show what it can do. Only if nobody new comes, somebody who is there has to try it.
-    fn falling(&self, decision: Option<&Decision<MAX_SERVERS>>, (had, has): (&Each<f64>, &Each<f64>)) -> Vec<usize> {
+    /// is tried: it has yet to show what it can do. But one that was ejected only because it was slow gets some of them when
+    /// it is tried again, because nobody new has come.
+    fn falling(
+        &self,
+        decision: Option<&Decision<MAX_SERVERS>>,
+        (had, has): (&Each<f64>, &Each<f64>),
+        moves: &[(usize, usize)],
+    ) -> Vec<usize> {
         if !self.service.rebalance {
             return Vec::new();
         }
-        let least = match decision.map(|decision| decision.action) {
-            Some(Action::EjectSlow { .. }) => 0.0,
-            Some(Action::Try { server }) if had[server] > 0.0 => 0.0,
+        let (mut least, mut emptied) = (FALLS, None);
+        match decision.map(|decision| decision.action) {
+            Some(Action::EjectSlow { server, .. }) => (least, emptied) = (0.0, Some(server)),
+            Some(Action::Try { server }) if self.tried[server] > 2 => least = 0.0,
             Some(Action::Try { .. } | Action::Pause { .. } | Action::Return { .. }) => return Vec::new(),
-            _ => FALLS,
-        };
-        let falls = |server: &usize| had[*server] - has[*server] > least;
-        (0..self.len()).filter(falls).filter(|server| self.connections[*server] != 0).collect()
+            _ => {}
+        }
+        let falls = |server: usize| had[server] - has[server] > least && (has[server] > 0.0 || emptied == Some(server));
+        let is_moved = |server: usize| moves.iter().any(|(from, _)| *from == server);
+        (0..self.len()).filter(|server| falls(*server) && !is_moved(*server) && self.connections[*server] != 0).collect()
     }
 }
 
@@ -372,4 +398,95 @@ pub fn is_same(one: &Each<u16>, other: &Each<u16>) -> bool {
     let near = |(a, b): (f64, f64)| (a - b).abs() < SAME;
     let is_zero = |(a, b): (&u16, &u16)| (*a == 0) == (*b == 0);
     shares(one).into_iter().zip(shares(other)).all(near) && one.iter().zip(other).all(is_zero)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three servers that have been equally fast for five seconds, with five open connections each.
+    fn state(open_connections: Redivert, rebalance: bool) -> (State, u64) {
+        let servers = (1..=3).map(|n| format!("20.0.0.{n}:80").parse().unwrap()).collect();
+        let service = Service {
+            name: "web".into(),
+            matches: "100.100.100.100:80 tcp".parse().unwrap(),
+            servers,
+            open_connections,
+            rebalance,
+            slow: 4,
+            most_moved: 20,
+            dwell: Duration::from_secs(3),
+        };
+        let mut state = State::new(service, 0, Pins::default());
+        let (mut weights, mut connections) = (Each::default(), Each::default());
+        weights[..3].fill(10_000);
+        connections[..3].fill(5);
+        state.adopt(&weights);
+        state.connections = connections;
+        state.demand(Timestamp::UNIX_EPOCH, &[]);
+        let changes = (0..20).filter_map(|quarter| tick(&mut state, quarter, FAST)).count();
+        assert_eq!(changes, 0);
+        (state, 20)
+    }
+
+    const FAST: Observation = Observation { answered: 30, response: Duration::from_millis(300), ..Observation::NONE };
+    const SLOW: Observation = Observation { answered: 3, response: Duration::from_millis(900), ..Observation::NONE };
+    const HANGING: Observation =
+        Observation { waiting: 5, waited: Duration::from_secs(2), silent: Duration::from_millis(400), ..Observation::NONE };
+
+    /// A quarter of a second in which this was seen of the first server.
+    fn tick(state: &mut State, quarter: u64, first: Observation) -> Option<Change> {
+        let mut seen = [Observation::NONE; MAX_SERVERS];
+        (seen[0], seen[1], seen[2]) = (first, FAST, FAST);
+        state.tick(Instant::from_millis(1_000 + 250 * quarter), &seen)
+    }
+
+    /// The next change that takes all from the first server.
+    fn emptied(state: &mut State, from: u64, first: Observation) -> Change {
+        let change = (from..from + 40).filter_map(|quarter| tick(state, quarter, first)).find(|change| change.weights[0] == 0);
+        change.expect("it is ejected")
+    }
+
+    #[test]
+    fn connections_of_a_slow_server_go_where_the_rule_says_or_to_the_best() {
+        let (mut state, now) = state(Redivert::HandOver, true);
+        let change = emptied(&mut state, now, SLOW);
+        assert_eq!((change.falling, change.moves), (vec![0], vec![]));
+        let (mut state, now) = self::state(Redivert::Reset, false);
+        let change = emptied(&mut state, now, SLOW);
+        assert!(change.falling.is_empty() && matches!(change.moves[..], [(0, 1 | 2)]), "{change:?}");
+        let (mut state, now) = self::state(Redivert::Drain, false);
+        let change = emptied(&mut state, now, SLOW);
+        assert!(change.falling.is_empty() && change.moves.is_empty(), "{change:?}");
+    }
+
+    /// A hand-over for sharing anew would take back that connections which cannot be handed over are reset.
+    #[test]
+    fn connections_move_in_one_way() {
+        let (mut state, now) = state(Redivert::HandOverOrReset, true);
+        let change = emptied(&mut state, now, HANGING);
+        assert!(change.falling.is_empty() && matches!(change.moves[..], [(0, 1 | 2)]), "{change:?}");
+    }
+
+    #[test]
+    fn a_server_that_an_operator_drains_keeps_its_connections() {
+        let (mut state, _) = state(Redivert::HandOver, true);
+        state.pins.drained[0] = true;
+        state.demand(Timestamp::UNIX_EPOCH, &[]);
+        let change = state.apply("the operator", "drained").unwrap();
+        assert_eq!((change.weights[0], change.falling, change.moves), (0, vec![], vec![]));
+    }
+
+    /// What one server may not have, another has to take, however slow it is.
+    #[test]
+    fn nothing_is_ejected_for_slowness_beside_a_pinned_share() {
+        let (mut state, now) = state(Redivert::HandOver, true);
+        state.pins.share[1] = Some(20);
+        state.demand(Timestamp::UNIX_EPOCH, &[]);
+        state.apply("the operator", "pinned");
+        for quarter in now..now + 60 {
+            let change = tick(&mut state, quarter, SLOW);
+            assert!(change.is_none_or(|change| change.weights[0] != 0), "{quarter}");
+        }
+    }
 }

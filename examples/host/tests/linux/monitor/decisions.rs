@@ -350,8 +350,8 @@ fn open_connections_leave_a_slow_server_with_its_share() {
     });
 }
 
-/// A server that has become much slower than the other one has no connection left five seconds later, and those who had theirs
-/// there are as fast as before. It is tried with few of them, and when it is well again it comes back: slowly, since the other one
+/// A server that has become much slower than the other one has no connection left soon, and those who had theirs there are
+/// fast again. It is tried with few of them, and when it is well again it comes back: slowly, since the other one
 /// can do without it.
 #[test]
 fn open_connections_all_leave_a_server_that_is_much_slower() {
@@ -368,27 +368,27 @@ fn open_connections_all_leave_a_server_that_is_much_slower() {
         wait("both have about half of the connections", || (13..=27).contains(&open(&mut world)));
         let (count, _, steady) = clients.between(Instant::now() - Duration::from_secs(4), Instant::now(), 99);
 
-        servers[0].takes(300);
-        let slow = Instant::now();
-        std::thread::sleep(Duration::from_secs(9));
-        let after = |seconds| slow + Duration::from_secs(seconds);
-        let (later, failed, p99) = clients.between(after(5), after(9), 99);
+        // Not so slow that it seems to hang while all of its workers are busy.
+        const SLOW: Duration = Duration::from_millis(150);
+        servers[0].takes(150);
+        let took = wait("no connection is left on the slow server", || open(&mut world) == 0);
+        let left = Instant::now();
+        std::thread::sleep(Duration::from_secs(5));
+        let (later, failed, p99) = clients.between(left + Duration::from_secs(1), Instant::now(), 99);
         let log = monitor(&world, "log");
-        println!("p99 {steady:?} of {count}, then {p99:?} of {later}\n{log}");
-        assert!(
-            log.contains(", and they can do without it; open connections of 123.45.67.89:80 are handed over"),
-            "{log}"
-        );
+        println!("p99 {steady:?} of {count}; all had left after {took:?}, then {p99:?} of {later}\n{log}");
+        let said = ", and they can do without it; open connections of 123.45.67.89:80 are handed over";
+        assert!(log.contains(said), "{log}");
         assert!(count > 400 && later > 400 && failed == 0, "{failed} of {later}, {count}");
-        // Of a hundred requests not one has gone to the slow server.
-        assert!(p99 < Duration::from_millis(150), "{p99:?} {steady:?}\n{log}");
+        // It is tried meanwhile, but of a hundred requests one at most comes back from it.
+        assert!(p99 < SLOW, "{p99:?} {steady:?}\n{log}");
 
         servers[0].takes(10);
-        wait("it is well again", || monitor(&world, "log").contains("123.45.67.89:80 has answered well"));
-        println!("well again after {:?}\n{}", slow.elapsed(), monitor(&world, "log"));
+        let took = wait("it is well again", || monitor(&world, "log").contains("123.45.67.89:80 has answered well"));
+        println!("well again after {took:?}\n{}", monitor(&world, "log"));
         assert!(weights(&mut world)[0] > 0.0 && open(&mut world) > 0);
-        let (count, failed, p99) = clients.between(after(5), Instant::now(), 99);
-        assert!(failed == 0 && p99 < Duration::from_millis(150), "{failed} of {count}: {p99:?} {steady:?}");
+        let (count, failed, p99) = clients.between(left + Duration::from_secs(1), Instant::now(), 99);
+        assert!(failed == 0 && p99 < SLOW, "{failed} of {count}: {p99:?} {steady:?}");
         drop(clients);
         world.end_unjudged();
     });

@@ -168,10 +168,43 @@ fn reports_come_and_go() {
     wait("they are forgotten", || reported(&monitor, 0).is_null());
     std::thread::sleep(Duration::from_millis(600));
     assert!(reported(&monitor, 0).is_null());
-    // What it asks cannot be changed while it runs, and it says so.
+}
+
+/// Whom it asks can change while it runs: all of the new tables count, or none.
+#[test]
+fn tables_change_with_the_configuration() {
+    let served = translator(anywhere(), true);
+    let exporters = [0, 1].map(|_| Exporter::start(|_| Some("busy_share 0.5\n".into())));
+    let table = |server: usize, more: &str| load(server, exporters[server].at, more);
+    let busy = "metric = \"busy_share\"";
+    let monitor = Monitor::with("loads-change", &[served.at], &(table(0, busy) + &table(1, busy)));
+    let _traffic = Traffic::start(&served, [5, 5, 5]);
+    let believes = |server: usize| reported(&monitor, server)["load"] == 0.5;
+    wait("its page is there", || monitor.says("show").contains(&exporters[0].at.to_string()));
+    wait("they are believed", || believes(0) && believes(1));
     let file = monitor.folder.join("monitor.toml");
-    let text = std::fs::read_to_string(&file).unwrap().replace("500ms", "1s");
-    std::fs::write(&file, text).unwrap();
-    monitor.set_rules("");
+    let rewrite = |old: &str, new: &str| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(old), "{text}");
+        std::fs::write(&file, text.replace(old, new)).unwrap();
+        monitor.set_rules("");
+    };
+    // With one wrong table nothing changes.
+    rewrite(&table(1, busy), &table(1, "metric = \"busy share\""));
     wait("it is refused", || monitor.state().contains("\"refused_reloads\":1"));
+    let asked = exporters[1].asked();
+    wait("both are still asked", || exporters[1].asked() > asked + 1 && believes(0) && believes(1));
+    // The second server is not asked any more, and the first one is believed all the time.
+    rewrite(&table(1, "metric = \"busy share\""), "");
+    wait("its report is forgotten", || {
+        assert!(believes(0), "what has not changed goes on");
+        reported(&monitor, 1).is_null()
+    });
+    assert!(!monitor.says("show").contains(&exporters[1].at.to_string()));
+    let asked = exporters[1].asked();
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(exporters[1].asked(), asked);
+    // It comes back beside the other.
+    rewrite(&table(0, busy), &(table(0, busy) + &table(1, busy)));
+    wait("both are believed", || believes(0) && believes(1));
 }
