@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The deepest stack that a linked image for thumbv7em can reach from its entry, and the calls that lead there.
 
-    scripts/stack.py IMAGE ENTRY
+    scripts/stack.py [--open] IMAGE ENTRY
 
 What each function takes is read from its instructions, and what it calls too: a bound that no packet can exceed. There
 is an answer only if there is nothing to guess: no recursion, and no other change of the stack pointer than by a constant.
-A call through a pointer is taken for one of whatever function the image has the address of.
+A call through a pointer is taken for one of whatever function the image has the address of. With many such functions that
+looks like recursion where there is none: --open leaves out calls that lead back into a function that is running already.
 """
 
 import re
@@ -123,25 +124,28 @@ def constants(image):
     return words
 
 
-def deepest(functions, address, above=()):
+def deepest(functions, address, is_open, above=()):
     """The deepest stack from a function on, with the functions that lead there."""
     if address in above:
+        if is_open:
+            return 0, []
         sys.exit(f"{functions[address].name} calls itself")
     function = functions[address]
     # A jump into another function is a call that does not come back here; the frame may still be there or not.
     nexts = function.calls | {jump for jump in function.jumps if jump in functions and jump != address}
-    ways = [deepest(functions, callee, (*above, address)) for callee in nexts]
+    ways = [deepest(functions, callee, is_open, (*above, address)) for callee in nexts]
     depth, way = max(ways, default=(0, []))
     return depth + function.frame, [(function.name, function.frame), *way]
 
 
 def main():
-    image, entry = sys.argv[1:]
+    is_open = sys.argv[1] == "--open"
+    image, entry = sys.argv[1 + is_open :]
     functions = read(image)
     starts = [address for address, function in functions.items() if function.name == entry]
     if len(starts) != 1:
         sys.exit(f"{image} has no function {entry}")
-    depth, way = deepest(functions, starts[0])
+    depth, way = deepest(functions, starts[0], is_open)
     for name, frame in way:
         print(f"{frame:6} {name}")
     print(f"{depth:6} in all")

@@ -42,14 +42,6 @@ const ENOUGH: u32 = 10;
 const TOO_FEW: u32 = 3;
 
 impl Standing {
-    /// Ejects a server that is too slow. Nobody is missing it, so it rests twice as long after each trial, up to the longest
-    /// dwell time.
-    pub(super) fn eject_slow(&mut self, settings: &Settings, now: Instant) {
-        let times = if let Self::Trial { times, .. } = *self { times } else { 0 };
-        let rest = (settings.rest * (1 << times.min(10))).min(settings.longest_dwell.max(settings.rest));
-        *self = Self::Out { until: now + rest, times: times + 1 };
-    }
-
     /// Updates the state from what was observed of the server, and returns the action that follows, if any.
     pub(super) fn judge(
         &mut self,
@@ -354,8 +346,10 @@ const MEMORY: f64 = 5.67;
 pub(super) const MOST: f64 = 0.95;
 /// Before the dwell time is over, a gain must be this many times as large.
 const URGENT: f64 = 2.0;
-/// The share of the others' connections that a server gets at first when it is tried, where connections stay.
+/// Where connections stay, a server that is tried gets this part of an equal share at first, and four times as much at most; ...
 const TRIAL: f64 = 0.05;
+/// ... and one that comes back gets at least this.
+pub(super) const BACK: f64 = 0.15;
 /// Weights are at most this.
 const LARGEST: f64 = 20_000.0;
 
@@ -429,21 +423,22 @@ fn wanted<const N: usize>(inputs: &Inputs<N>, holds_connections: bool) -> [f64; 
     let capacity: f64 = known().map(|((estimate, _), _)| estimate.capacity).sum();
     let weight: f64 = known().map(|((_, weight), _)| f64::from(*weight)).sum();
     let scale = if capacity > 0.0 && weight > 0.0 { capacity / weight } else { 1.0 };
-    // How many requests wait at each of the other servers, so that one that is tried gets one or two.
+    // How many requests wait at each of the other servers, so that one that is tried gets one or two. An array may have more
+    // places than the rule has servers: those have no weight.
     let (waiting, others) = each()
         .zip(&inputs.seen)
-        .filter(|((_, standing), _)| matches!(standing, Standing::In))
+        .filter(|(((_, weight), standing), _)| **weight != 0 && matches!(standing, Standing::In))
         .fold((0.0, 0.0), |(all, count), (_, seen)| (all + f64::from(seen.waiting), count + 1.0));
     let each_has = waiting / f64::max(others, 1.0);
     // Where connections stay, they are shared in proportion to the weights.
-    let trial = if holds_connections { TRIAL } else { 1.5 / (each_has + 1.0) };
+    let (trial, most) = if holds_connections { (TRIAL, 4.0 * TRIAL) } else { (1.5 / (each_has + 1.0), 1.5) };
     let mut wanted = [0.0; N];
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
             Standing::Out { .. } | Standing::Excluded | Standing::Trial { paused: true, .. } => 0.0,
             Standing::Trial { raised, .. } => {
                 let one = capacity / f64::max(others, 1.0);
-                (one * trial * f64::from(1_u32 << (*raised).min(10))).min(one * 1.5)
+                (one * trial * f64::from(1_u32 << (*raised).min(10))).min(one * most)
             }
             Standing::In if estimate.is_known() => estimate.capacity,
             Standing::In => f64::from(*weight) * scale,

@@ -49,9 +49,9 @@ pub use model::{Estimate, Observation};
 pub use reading::{Distrust, Reading};
 pub use settings::Settings;
 
-use decide::{Standing, decide};
+use decide::{BACK, Standing, decide};
 use load::{Reports, correct};
-use slow::Which;
+use slow::{Slowness, Which};
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -61,6 +61,7 @@ pub const KEPT: usize = 32;
 pub struct Monitor<const N: usize> {
     settings: Settings,
     standing: [Standing; N],
+    slowness: [Slowness; N],
     /// From response times alone, without what servers report.
     estimates: [Estimate; N],
     reports: [Reports; N],
@@ -100,6 +101,7 @@ impl<const N: usize> Monitor<N> {
         Self {
             settings,
             standing: [Standing::In; N],
+            slowness: [Slowness::NONE; N],
             estimates: [Estimate::UNKNOWN; N],
             reports: [Reports::NONE; N],
             weights,
@@ -243,7 +245,7 @@ impl<const N: usize> Monitor<N> {
                 (now, seen.map(|seen| seen.state()), now, now + self.settings.interval);
         }
         let length = now.duration_since(self.began).as_secs_f64();
-        let mut next = if is_current { self.eject_slow(Which::OnTrial, seen, length, now) } else { None };
+        let mut next = self.eject_slow(Which::OnTrial, seen, length, now);
         for (server, seen) in seen.iter().enumerate() {
             let Some(standing) = self.standing.get_mut(server) else { break };
             let estimate = self.estimates.get(server).copied().unwrap_or(Estimate::UNKNOWN);
@@ -251,12 +253,8 @@ impl<const N: usize> Monitor<N> {
                 if action.ejects() || !next.as_ref().is_some_and(Action::ejects) {
                     next = Some(action);
                 }
-                if matches!(action, Action::Return { .. })
-                    && let Some(estimate) = self.estimates.get_mut(server)
-                {
-                    estimate.ramp();
-                    // Not how slow it was before.
-                    estimate.response = seen.mean().unwrap_or(estimate.response);
+                if matches!(action, Action::Return { .. }) {
+                    self.ramp(server);
                 }
             }
         }
@@ -312,6 +310,22 @@ impl<const N: usize> Monitor<N> {
         }
         let _ = self.decisions.push_back(decision);
         self.decisions.back()
+    }
+
+    /// Lowers the capacity of a server that comes back. Where connections stay, it keeps some of them, so that something can be learnt.
+    fn ramp(&mut self, server: usize) {
+        let others = || {
+            let each = self.estimates.iter().zip(&self.standing).enumerate();
+            each.filter(|(other, (estimate, standing))| {
+                *other != server && estimate.is_known() && matches!(standing, Standing::In)
+            })
+        };
+        let all: f64 = others().map(|(_, (estimate, _))| estimate.capacity).sum();
+        let least = if self.settings.holds_connections { BACK * all / others().count().max(1) as f64 } else { 0.0 };
+        if let Some(estimate) = self.estimates.get_mut(server) {
+            estimate.ramp();
+            estimate.capacity = estimate.capacity.max(least);
+        }
     }
 
     /// The last decision that set new weights by the model, or undid such a change.

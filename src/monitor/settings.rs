@@ -39,10 +39,11 @@ pub struct Settings {
     /// to the same server): then requests go where the connections are, in proportion to the weights, however many
     /// requests wait there. False: each request is a connection, which goes to the server with the fewest.
     pub holds_connections: bool,
-    /// A server is ejected when its requests take more than so many times as long as those of the others, and the others can
-    /// carry all of them sooner, so that its open connections can be moved at once. It must not be so slow when it is
-    /// tried, either; after each such trial it rests for twice as long, up to [`longest_dwell`](Self::longest_dwell). Zero:
-    /// never, since a small weight is enough where each request is a connection.
+    /// A server is ejected when its requests take more than so many times as long as those of the others, and as its own once
+    /// did, in two intervals in a row, and the others can carry all of them sooner: so its open connections can be moved
+    /// at once. It must not be so slow when it is tried, either; each time it rests for twice as long, up to
+    /// [`longest_dwell`](Self::longest_dwell). Zero: never, since a small weight is enough where each request is a
+    /// connection.
     pub slow: f64,
 }
 

@@ -10,11 +10,30 @@ use crate::time::Instant;
 /// Which servers are judged.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
-    /// Those in use. Their smoothed response times must be too long as well, so that one bad interval is not enough.
+    /// Those in use: each must be too slow twice in a row, so that one bad interval is not enough.
     InUse,
-    /// Those on trial, by the few answers that they have given.
+    /// Those on trial, by the few answers that they have given. They may come late, but not from before the server was
+    /// ejected, because trials wait for that.
     OnTrial,
 }
+
+/// What is remembered of a server that is or was too slow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slowness {
+    /// In how many intervals in a row.
+    intervals: u32,
+    /// How many times in a row it was ejected.
+    times: u32,
+    /// The end of its last rest.
+    until: Instant,
+}
+
+impl Slowness {
+    pub(super) const NONE: Self = Self { intervals: 0, times: 0, until: Instant::ZERO };
+}
+
+/// In how many intervals in a row a server in use must be too slow.
+const LASTS: u32 = 2;
 
 impl<const N: usize> Monitor<N> {
     /// Ejects the first of these servers that is too slow to be of use, if there is one: by what was seen of it, beside what was
@@ -29,45 +48,61 @@ impl<const N: usize> Monitor<N> {
         if self.settings.slow <= 0.0 {
             return None;
         }
-        let place = (0..N).find(|server| {
-            let mine = seen.get(*server).unwrap_or(&Observation::NONE);
-            self.is_judged(which, *server, mine) && self.is_too_slow(which, *server, mine, seconds)
-        })?;
-        let response = seen.get(place).and_then(|seen| time_of(which, seen)).unwrap_or(0.0);
-        let others = self.seen_of_others(place).mean().unwrap_or(0.0);
-        self.standing.get_mut(place)?.eject_slow(&self.settings, now);
-        Some(Action::EjectSlow { server: place, response, others })
+        let mut ejected = None;
+        for (server, mine) in seen.iter().enumerate() {
+            let found = self.too_slow(which, server, mine, seconds);
+            let slowness = self.slowness.get_mut(server)?;
+            if which == Which::InUse {
+                slowness.intervals = if found.is_some() { slowness.intervals + 1 } else { 0 };
+            }
+            let lasts = which != Which::InUse || slowness.intervals >= LASTS;
+            if let Some((response, others)) = found.filter(|_| lasts && ejected.is_none()) {
+                ejected = Some(Action::EjectSlow { server, response, others });
+                self.rest_slow(server, now);
+            }
+        }
+        ejected
     }
 
-    fn is_judged(&self, which: Which, server: usize, seen: &Observation) -> bool {
-        match self.standing.get(server) {
-            Some(Standing::In) => which == Which::InUse && seen.answered.saturating_add(seen.waiting) >= FEW,
-            // What a paused one answers is judged once it gets requests again.
-            Some(Standing::Trial { paused: false, .. }) => which == Which::OnTrial,
-            _ => false,
+    /// Ejects a server. Nobody misses it, so it rests twice as long each time, up to the longest dwell time, unless it was well for
+    /// as long.
+    fn rest_slow(&mut self, server: usize, now: Instant) {
+        let (longest, rest) = (self.settings.longest_dwell.max(self.settings.rest), self.settings.rest);
+        if let (Some(standing), Some(slowness)) = (self.standing.get_mut(server), self.slowness.get_mut(server)) {
+            let times = if now.duration_since(slowness.until) > longest { 0 } else { slowness.times };
+            let until = now + (rest * (1 << times.min(10))).min(longest);
+            *slowness = Slowness { intervals: 0, times: times + 1, until };
+            *standing = Standing::Out { until, times: 1 };
         }
     }
 
-    fn is_too_slow(&self, which: Which, server: usize, mine: &Observation, seconds: f64) -> bool {
-        let others = self.seen_of_others(server);
-        let usual = others.mean().filter(|_| others.answered >= FEW);
-        let (Some(response), Some(usual), Some(estimate)) = (time_of(which, mine), usual, self.estimates.get(server))
-        else {
-            return false;
+    /// How long a server's requests take, and those of the others, if it is too slow to be of use.
+    fn too_slow(&self, which: Which, server: usize, mine: &Observation, seconds: f64) -> Option<(f64, f64)> {
+        let response = match (which, self.standing.get(server)?) {
+            (Which::InUse, Standing::In) if mine.answered.saturating_add(mine.waiting) >= FEW => mine.bound()?,
+            // What still waits may have waited since before the trial. When that is answered at last, it says nothing either.
+            (Which::OnTrial, Standing::Trial { stuck, .. }) if mine.waiting >= *stuck => mine.mean()?,
+            _ => return None,
         };
-        let is_slow = |time: f64| time > self.settings.slow * usual;
-        let lasts = which == Which::OnTrial || is_slow(estimate.response);
+        let (others, estimate) = (self.seen_of_others(server), self.estimates.get(server)?);
+        let usual = others.mean().filter(|_| others.answered >= FEW)?;
+        // Slower than it was itself, too: otherwise the others may be fast because they fail.
+        if response <= self.settings.slow * usual.max(estimate.floor) {
+            return None;
+        }
         // Seconds of waiting that those who ask it now would save over the horizon.
         let asked = f64::from(mine.answered.saturating_add(mine.waiting)) / seconds.max(1e-6);
         let gain = asked * (response - usual) * self.settings.horizon.as_secs_f64();
-        is_slow(response) && lasts && gain > self.settings.cost && {
-            let mut carries = estimate.carries();
-            if which == Which::OnTrial {
-                // The estimate is from before it was ejected.
-                carries.floor = carries.floor.max(response);
+        let mut carries = estimate.carries();
+        if which == Which::InUse {
+            if gain <= self.settings.cost {
+                return None;
             }
-            !self.is_of_use(server, carries, seconds)
+        } else {
+            // The estimate is from before it was ejected.
+            carries.floor = carries.floor.max(response);
         }
+        (!self.is_of_use(server, carries, mine.waiting, seconds)).then_some((response, usual))
     }
 
     fn is_in_use(&self, server: usize) -> bool {
@@ -81,15 +116,15 @@ impl<const N: usize> Monitor<N> {
         others
     }
 
-    /// Whether the model would give a server more than a small part of an equal share of what all are asked now.
-    fn is_of_use(&self, server: usize, mine: Carries, seconds: f64) -> bool {
+    /// Whether the model would give a server more than a small part of an equal share of what all are asked now. Those who wait
+    /// at it would ask the others.
+    fn is_of_use(&self, server: usize, mine: Carries, waiting: u32, seconds: f64) -> bool {
         let carries: [Carries; N] = core::array::from_fn(|other| match self.estimates.get(other) {
             Some(_) if other == server => mine,
             Some(estimate) if self.is_in_use(other) => estimate.carries(),
             _ => Carries { capacity: 0.0, floor: 0.0 },
         });
-        // Those who wait at the slow server would ask the others.
-        let asked: f64 = self.window.iter().map(|seen| f64::from(seen.answered) + f64::from(seen.waiting)).sum();
+        let asked = f64::from(waiting) + self.window.iter().map(|seen| f64::from(seen.answered)).sum::<f64>();
         let most: f64 = carries.iter().map(|carries| MOST * carries.capacity).sum();
         let rate = (asked / seconds.max(1e-6)).min(most);
         let mut rates = [0.0; N];
@@ -97,14 +132,5 @@ impl<const N: usize> Monitor<N> {
         let servers = carries.iter().filter(|carries| carries.capacity > 0.0).count();
         let least = self.settings.least_moved * rate / servers.max(1) as f64;
         rates.get(server).is_some_and(|share| *share > least)
-    }
-}
-
-/// How long requests take, in seconds: what waits at a server in use counts as a lower bound. What waits at one on trial may have
-/// waited since before.
-fn time_of(which: Which, seen: &Observation) -> Option<f64> {
-    match which {
-        Which::InUse => seen.bound(),
-        Which::OnTrial => seen.mean(),
     }
 }

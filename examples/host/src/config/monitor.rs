@@ -169,7 +169,7 @@ impl Monitor {
         Self { overrides, ..self }
     }
 
-    /// Whether this can take the place of `old` while the program runs: rules and a service's settings may change.
+    /// Whether this can take the place of `old` while the program runs: rules, loads and settings of services may change.
     ///
     /// # Errors
     /// Which field cannot change.

@@ -225,7 +225,9 @@ impl Run {
         }
         if open != 0 {
             let until = now + PATIENCE * 10;
-            let (results, has_moves) = (Results::default(), !change.moves.is_empty());
+            // What empties a server must not be lost, or its connections stay there.
+            let empties = change.falling.iter().any(|server| change.weights[*server] == 0);
+            let (results, has_moves) = (Results::default(), !change.moves.is_empty() || empties);
             let (decision, reply) = (Some(decision), None);
             let sent = Sent { service, open, results, decision, reply, is_refused: false, is_made: true, has_moves, until };
             self.sent.insert(number, sent);

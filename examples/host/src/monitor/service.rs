@@ -21,6 +21,10 @@ const SHOWN: Duration = Duration::from_secs(10);
 const SAME: f64 = 0.005;
 /// If the share of a server falls by more, its open connections are shared anew.
 const FALLS: f64 = 0.02;
+/// So many trials of a server wait for new connections before it gets open ones, ...
+const PATIENT: u32 = 4;
+/// ... or as many less this, if it was only slow: then nothing is lost with it.
+const SLOW: u32 = 3;
 
 /// A change to be made, and everything that is to be told about it.
 #[derive(Clone, Debug)]
@@ -63,7 +67,8 @@ pub struct State {
     /// The share that a server had before a limit or a pin took hold of it.
     held: Each<Option<f64>>,
     times: Each<VecDeque<(Instant, Histogram)>>,
-    /// Of a server that was ejected because it was slow: one, and one more for each time that it was tried since.
+    /// How often a server was tried since it was ejected, where nobody new has come; one that was only slow begins with
+    /// [`SLOW`].
     tried: Each<u32>,
     place: usize,
     /// Whether something was measured while other weights were in force.
@@ -200,14 +205,17 @@ impl State {
         let is_limited = self.demands.maximum.iter().any(Option::is_some) || self.pins.share.iter().any(Option::is_some);
         self.model.set_slow(if is_limited { 0.0 } else { f64::from(self.service.slow) });
         let is_current = !core::mem::take(&mut self.is_late);
+        let were_out = self.model.ejected();
         let decision = self.model.observe_late(now, seen, is_current).copied();
-        self.settle(decision.as_ref(), None)
+        let mut ejected = self.model.ejected();
+        ejected.iter_mut().zip(were_out).for_each(|(is_out, was_out)| *is_out &= !was_out);
+        self.settle(decision.as_ref(), None, &ejected)
     }
 
     /// Applies what an operator has just set, or undone.
     pub fn apply(&mut self, cause: &str, text: &str) -> Option<Change> {
         self.exclude();
-        self.settle(None, Some((cause, text)))
+        self.settle(None, Some((cause, text)), &Each::default())
     }
 
     /// Takes the load that a server has reported, if it is one of this service.
@@ -267,8 +275,14 @@ impl State {
         self.model.adopt(weights);
     }
 
-    /// What the weights should be, with rules and pins; a change if they are not so already.
-    fn settle(&mut self, decision: Option<&Decision<MAX_SERVERS>>, operator: Option<(&str, &str)>) -> Option<Change> {
+    /// What the weights should be, with rules and pins; a change if they are not so already. `ejected` are the servers that were
+    /// in use until now: there may be several, though a decision names one.
+    fn settle(
+        &mut self,
+        decision: Option<&Decision<MAX_SERVERS>>,
+        operator: Option<(&str, &str)>,
+        ejected: &Each<bool>,
+    ) -> Option<Change> {
         let before = self.in_force?;
         let (weights, mut by) = self.demands.constrain(&self.model.weights(), self.len(), &self.pins);
         if is_same(&before, &weights) {
@@ -303,25 +317,26 @@ impl State {
             (None, None) => (by.join(", "), format!("{} demands it", by.join(" and "))),
         };
         let emptied = |server: &usize| before[*server] != 0 && weights[*server] == 0;
-        let must_move = match decision.map(|decision| decision.action) {
-            Some(Action::EjectFailing { server, .. } | Action::EjectHanging { server, .. }) => Some(server),
+        let action = decision.map(|decision| decision.action);
+        let must_move = |server: usize| match action {
+            Some(Action::EjectFailing { server: of, .. } | Action::EjectHanging { server: of, .. }) if of == server => true,
             // Where they can be shared anew, they need not all go to the same server.
-            Some(Action::EjectSlow { server, .. }) if !self.service.rebalance => Some(server),
-            _ => None,
+            Some(Action::EjectSlow { server: of, .. }) if of == server => !self.service.rebalance,
+            _ => ejected[server],
         };
         let best = (0..self.len()).max_by_key(|server| weights[*server]);
         let is_rule = |server: usize| self.demands.excluded[server].as_ref().is_some_and(|by| by != "the operator");
         let moves: Vec<_> = (0..self.len())
             .filter(emptied)
-            .filter(|server| self.service.open_connections != Redivert::Drain && (must_move == Some(*server) || is_rule(*server)))
+            .filter(|server| self.service.open_connections != Redivert::Drain && (must_move(*server) || is_rule(*server)))
             .filter_map(|server| Some((server, best.filter(|best| *best != server)?)))
             .collect();
         let mut text = format!("{}: {} instead of {}, since {why}", self.service.name, self.words(&weights), self.words(&before));
         for (from, to) in &moves {
             text += &format!("; open connections of {} go to {}", self.name(*from), self.name(*to));
         }
-        self.note_trials(decision);
-        let falling = self.falling(decision, (&had, &has), &moves);
+        self.note_trials(action);
+        let falling = self.falling(action, (&had, &has), &moves);
         if !falling.is_empty() {
             let names: Vec<_> = falling.iter().map(|server| self.name(*server)).collect();
             text += &format!("; open connections of {} are handed over until all are as loaded", names.join(" and "));
@@ -342,10 +357,10 @@ impl State {
         Some(Change { weights, moves, falling, how: self.service.open_connections, entry, promised })
     }
 
-    fn note_trials(&mut self, decision: Option<&Decision<MAX_SERVERS>>) {
-        match decision.map(|decision| decision.action) {
-            Some(Action::EjectSlow { server, .. }) => self.tried[server] = 1,
-            Some(Action::Try { server }) if self.tried[server] != 0 => self.tried[server] += 1,
+    fn note_trials(&mut self, action: Option<Action>) {
+        match action {
+            Some(Action::EjectSlow { server, .. }) => self.tried[server] = SLOW,
+            Some(Action::Try { server }) => self.tried[server] = self.tried[server].saturating_add(1),
             Some(Action::EjectFailing { server, .. } | Action::EjectHanging { server, .. } | Action::Return { server }) => {
                 self.tried[server] = 0;
             }
@@ -354,11 +369,11 @@ impl State {
     }
 
     /// Servers whose open connections are to be shared anew, since their shares fall. Not in favour of a server that comes back, or
-    /// is tried: it has yet to show what it can do. But one that was ejected only because it was slow gets some of them when
-    /// it is tried again, because nobody new has come.
+    /// is tried: it has yet to show what it can do. But it gets some of them if it is tried again and again because nobody
+    /// new comes.
     fn falling(
         &self,
-        decision: Option<&Decision<MAX_SERVERS>>,
+        action: Option<Action>,
         (had, has): (&Each<f64>, &Each<f64>),
         moves: &[(usize, usize)],
     ) -> Vec<usize> {
@@ -366,10 +381,10 @@ impl State {
             return Vec::new();
         }
         let (mut least, mut emptied) = (FALLS, None);
-        match decision.map(|decision| decision.action) {
-            Some(Action::EjectSlow { server, .. }) => (least, emptied) = (0.0, Some(server)),
-            Some(Action::Try { server }) if self.tried[server] > 2 => least = 0.0,
-            Some(Action::Try { .. } | Action::Pause { .. } | Action::Return { .. }) => return Vec::new(),
+        match action {
+            Some(Action::EjectSlow { server, .. } | Action::Pause { server }) => (least, emptied) = (0.0, Some(server)),
+            Some(Action::Try { server }) if self.tried[server] > PATIENT => least = 0.0,
+            Some(Action::Try { .. } | Action::Return { .. }) => return Vec::new(),
             _ => {}
         }
         let falls = |server: usize| had[server] - has[server] > least && (has[server] > 0.0 || emptied == Some(server));

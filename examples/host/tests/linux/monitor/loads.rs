@@ -70,10 +70,12 @@ fn processors(busy: f64, with_time: bool) -> impl Fn(f64) -> Option<String> + Se
     }
 }
 
+fn state(monitor: &Monitor) -> serde_json::Value {
+    serde_json::from_str(monitor.state().split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
 fn reported(monitor: &Monitor, server: usize) -> serde_json::Value {
-    let said = monitor.state();
-    let state: serde_json::Value = serde_json::from_str(said.split_once("\r\n\r\n").unwrap().1).unwrap();
-    state["services"][0]["servers"][server]["reported"].clone()
+    state(monitor)["services"][0]["servers"][server]["reported"].clone()
 }
 
 /// All three answer in the same time; the third works for its answers twice as hard.
@@ -180,6 +182,8 @@ fn tables_change_with_the_configuration() {
     let monitor = Monitor::with("loads-change", &[served.at], &(table(0, busy) + &table(1, busy)));
     let _traffic = Traffic::start(&served, [5, 5, 5]);
     let believes = |server: usize| reported(&monitor, server)["load"] == 0.5;
+    // How many reports were believed, by the table's place.
+    let count = |place: usize| state(&monitor)["loads"][place]["believed"].as_u64().unwrap_or(0);
     wait("its page is there", || monitor.says("show").contains(&exporters[0].at.to_string()));
     wait("they are believed", || believes(0) && believes(1));
     let file = monitor.folder.join("monitor.toml");
@@ -194,13 +198,16 @@ fn tables_change_with_the_configuration() {
     wait("it is refused", || monitor.state().contains("\"refused_reloads\":1"));
     let asked = exporters[1].asked();
     wait("both are still asked", || exporters[1].asked() > asked + 1 && believes(0) && believes(1));
-    // The second server is not asked any more, and the first one is believed all the time.
+    // The second server is not asked any more, and the first one goes on as before.
+    wait("the first one has reported for a while", || count(0) > 5);
+    let before = count(0);
     rewrite(&table(1, "metric = \"busy share\""), "");
+    wait("the table is gone", || !monitor.says("show").contains(&exporters[1].at.to_string()));
+    assert!(count(0) >= before, "it has begun anew");
     wait("its report is forgotten", || {
         assert!(believes(0), "what has not changed goes on");
         reported(&monitor, 1).is_null()
     });
-    assert!(!monitor.says("show").contains(&exporters[1].at.to_string()));
     let asked = exporters[1].asked();
     std::thread::sleep(Duration::from_millis(1_200));
     assert_eq!(exporters[1].asked(), asked);

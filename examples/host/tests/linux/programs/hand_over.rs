@@ -151,11 +151,13 @@ fn file_servers_and_clients_of_all_kinds() {
             ("wget", format!("wget --quiet --limit-rate 5m --tries 1 -O {got} http://{ORIGINAL}/large")),
             ("Java", format!("java {class} http://{ORIGINAL}/large")),
         ];
+        let (mut downloads, mut turns) = (0, 0);
         for kind in FILE_SERVERS {
             let servers = [serve(kind, &world.network.a), serve(kind, &world.network.b)];
             for (client, words) in &clients {
                 let mut child = start(&world.network.client, words);
                 let moves = take_turns(&mut world, &mut child);
+                (downloads, turns) = (downloads + 1, turns + moves as u64);
                 let printed = said(child, words);
                 let is_right = printed.trim() == digest || std::fs::read(&got).is_ok_and(|got| got == bytes);
                 assert!(is_right, "{client} and {kind}: other bytes than the server has");
@@ -168,8 +170,10 @@ fn file_servers_and_clients_of_all_kinds() {
             }
             drop(servers);
         }
+        // The last turn of each download may come while it ends, or after that.
         let counted = world.end();
-        assert_eq!(count(&counted, "hand_overs_kept"), 0, "{counted}");
+        let [moved, kept] = ["hand_overs_moved", "hand_overs_kept"].map(|name| count(&counted, name));
+        assert!(kept <= downloads && moved + downloads >= turns, "{turns} turns: {counted}");
     });
 }
 
