@@ -26,7 +26,7 @@ done
 ((${#targets[@]})) || targets=(i686-unknown-linux-gnu powerpc-unknown-linux-gnu)
 
 # As fast to build as to run.
-export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_LTO=off CARGO_INCREMENTAL=0
+export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 folder=${CARGO_TARGET_DIR:-$PWD/target}
 tests=(--package byway -F "alloc,control,report,smoltcp" --tests --no-fail-fast)
 
