@@ -309,29 +309,39 @@ fn the_share_of_a_slow_server_shrinks() {
 const RESUMABLE: &str = "[resumable]\nquiet = \"30ms\"\n[[rule]]\ndivert = \"100.100.100.100:80 tcp\"\nresumable = true\n\
                          least_loaded = true\nto = [\"123.45.67.89:80\", \"123.45.67.90:80\"]\n";
 
+/// Forty clients that keep their connections, on two servers, about half on each; and the monitor, which may hand them over.
+fn forty_that_stay(settings: &str) -> (World, [Server; 2], Monitor, Clients) {
+    let mut world = World::new(Options { rules: RESUMABLE, ..Options::PLAIN });
+    let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
+    configure(&format!("open_connections = \"hand-over\"\n{settings}"));
+    let running = Monitor::start(&world.network.proxy, &[]);
+    let clients = Clients::keep(&world.network.client, 40);
+    wait("the monitor has heard the translator", || try_monitor(&world, "show").1.contains("open, 0 reports lost"));
+    std::thread::sleep(Duration::from_secs(6));
+    // A machine that stood still may have had one of them ejected.
+    wait("both have about half of the connections", || (13..=27).contains(&on_the_first(&mut world)));
+    (world, servers, running, clients)
+}
+
+/// How many connections are open on the first of them.
+fn on_the_first(world: &mut World) -> usize {
+    world.ctl("connections").matches(" 123.45.67.89:80 ").count()
+}
+
 /// Clients that keep their connections: when one of two servers becomes slower, some of those that are open go to the other one
 /// with its share, by hand-over, and no client notices more than that its requests are fast again.
 #[test]
 fn open_connections_leave_a_slow_server_with_its_share() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     in_namespace(|| {
-        let mut world = World::new(Options { rules: RESUMABLE, ..Options::PLAIN });
-        let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
-        configure("open_connections = \"hand-over\"\nslow = 0\n");
-        let _running = Monitor::start(&world.network.proxy, &[]);
-        let clients = Clients::keep(&world.network.client, 40);
-        wait("the monitor has heard the translator", || try_monitor(&world, "show").1.contains("open, 0 reports lost"));
-        std::thread::sleep(Duration::from_secs(5));
-        let open = |world: &mut World| world.ctl("connections").matches(" 123.45.67.89:80 ").count();
-        // A machine that stood still may have had one of them ejected.
-        wait("both have about half of the connections", || (13..=27).contains(&open(&mut world)));
-        let before = open(&mut world);
+        let (mut world, servers, _running, clients) = forty_that_stay("slow = 0\n");
+        let before = on_the_first(&mut world);
 
         // Not so slow that it seems to hang while all of its workers are busy.
         servers[0].takes(150);
         let slow = Instant::now();
-        let took = wait("connections have left the slow server", || open(&mut world) <= before / 2);
-        println!("{before} connections became {} after {took:?}", open(&mut world));
+        let took = wait("connections have left the slow server", || on_the_first(&mut world) <= before / 2);
+        println!("{before} connections became {} after {took:?}", on_the_first(&mut world));
         wait("nine requests of ten are fast again", || {
             let (count, failed, p90) = clients.lately(1);
             assert_eq!(failed, 0, "of {count}");
@@ -343,7 +353,7 @@ fn open_connections_leave_a_slow_server_with_its_share() {
         // Both have as many as their weights say.
         std::thread::sleep(Duration::from_secs(2));
         let [a, b] = weights(&mut world);
-        let (share, has) = (a / (a + b), open(&mut world) as f64 / 40.0);
+        let (share, has) = (a / (a + b), on_the_first(&mut world) as f64 / 40.0);
         println!("weights {a} {b}: {share:.2} of the connections, {has:.2} are there\n{log}");
         assert!(share < 0.2 && (share - has).abs() < 0.1, "{share} {has}\n{}", monitor(&world, "log"));
         drop(clients);
@@ -358,21 +368,13 @@ fn open_connections_leave_a_slow_server_with_its_share() {
 fn open_connections_all_leave_a_server_that_is_much_slower() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     in_namespace(|| {
-        let mut world = World::new(Options { rules: RESUMABLE, ..Options::PLAIN });
-        let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
-        configure("open_connections = \"hand-over\"\n");
-        let _running = Monitor::start(&world.network.proxy, &[]);
-        let clients = Clients::keep(&world.network.client, 40);
-        wait("the monitor has heard the translator", || try_monitor(&world, "show").1.contains("open, 0 reports lost"));
-        std::thread::sleep(Duration::from_secs(6));
-        let open = |world: &mut World| world.ctl("connections").matches(" 123.45.67.89:80 ").count();
-        wait("both have about half of the connections", || (13..=27).contains(&open(&mut world)));
+        let (mut world, servers, _running, clients) = forty_that_stay("");
         let (count, _, steady) = clients.between(Instant::now() - Duration::from_secs(4), Instant::now(), 99);
 
         // Not so slow that it seems to hang while all of its workers are busy.
         const SLOW: Duration = Duration::from_millis(150);
         servers[0].takes(150);
-        let took = wait("no connection is left on the slow server", || open(&mut world) == 0);
+        let took = wait("no connection is left on the slow server", || on_the_first(&mut world) == 0);
         let left = Instant::now();
         std::thread::sleep(Duration::from_secs(5));
         let second = left + Duration::from_secs(1);
