@@ -5,6 +5,8 @@
 
 /// The most of a server's capacity that it is given, so that times stay finite.
 const FULL: f64 = 0.98;
+/// The highest load that the model is asked about, as a share of all capacities.
+const MOST: f64 = 0.95;
 /// How often an interval is halved: more often than an `f64` has binary digits.
 const STEPS: usize = 80;
 
@@ -66,6 +68,11 @@ impl Carries {
 pub fn optimum(servers: &[Carries], rate: f64, rates: &mut [f64]) -> f64 {
     let sum = |cost: f64| servers.iter().map(|server| server.rate_at(cost)).sum::<f64>();
     fill(servers, rate, rates, sum, Carries::rate_at)
+}
+
+/// As much of a rate as servers can carry without queues that only grow.
+pub(super) fn bearable(servers: &[Carries], rate: f64) -> f64 {
+    rate.min(MOST * servers.iter().map(|server| server.capacity).sum::<f64>())
 }
 
 /// Sets the rates at which the loads of all servers, (present + 1) / weight, are equal: the equilibrium of always

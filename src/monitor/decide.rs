@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::monitor::allocate::{Carries, equilibrium, optimum, proportional};
+use crate::monitor::allocate::{Carries, bearable, equilibrium, optimum, proportional};
 use crate::monitor::load::Reported;
 use crate::monitor::model::{Estimate, Observation};
 use crate::monitor::settings::Settings;
@@ -342,8 +342,6 @@ impl<const N: usize> Decision<N> {
 
 /// Estimates are smoothed with 0.7 and 0.3, which averages over so many intervals: (1 + 0.7) / (1 - 0.7).
 const MEMORY: f64 = 5.67;
-/// The highest load that the model is asked about, as a share of all capacities.
-pub(super) const MOST: f64 = 0.95;
 /// Before the dwell time is over, a gain must be this many times as large.
 const URGENT: f64 = 2.0;
 /// Where connections stay, a server that is tried gets this part of an equal share at first, and four times as much at most; ...
@@ -385,7 +383,7 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
             _ => Carries { capacity: 0.0, floor: 0.0 },
         });
     // While queues drain, more requests are served than arrive, and more than the model can carry.
-    let rate = inputs.rate().min(MOST * carries.iter().map(|carries| carries.capacity).sum::<f64>());
+    let rate = bearable(&carries, inputs.rate());
     let mut rates = [0.0; N];
     let best = optimum(&carries, rate, &mut rates);
     let mut expect = |weights: &[f64; N]| {

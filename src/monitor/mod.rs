@@ -315,12 +315,10 @@ impl<const N: usize> Monitor<N> {
     /// Lowers the capacity of a server that comes back. Where connections stay, it keeps some of them, so that something can be learnt.
     fn ramp(&mut self, server: usize) {
         let others = || {
-            let each = self.estimates.iter().zip(&self.standing).enumerate();
-            each.filter(|(other, (estimate, standing))| {
-                *other != server && estimate.is_known() && matches!(standing, Standing::In)
-            })
+            let each = self.estimates.iter().enumerate();
+            each.filter(|(other, estimate)| *other != server && estimate.is_known() && self.is_in_use(*other))
         };
-        let all: f64 = others().map(|(_, (estimate, _))| estimate.capacity).sum();
+        let all: f64 = others().map(|(_, estimate)| estimate.capacity).sum();
         let least = if self.settings.holds_connections { BACK * all / others().count().max(1) as f64 } else { 0.0 };
         if let Some(estimate) = self.estimates.get_mut(server) {
             estimate.ramp();

@@ -2,8 +2,8 @@
 //! those that are there already.
 
 use crate::monitor::Monitor;
-use crate::monitor::allocate::{Carries, optimum};
-use crate::monitor::decide::{Action, MOST, Standing};
+use crate::monitor::allocate::{Carries, bearable, optimum};
+use crate::monitor::decide::{Action, Standing};
 use crate::monitor::model::{FEW, Observation};
 use crate::time::Instant;
 
@@ -90,22 +90,23 @@ impl<const N: usize> Monitor<N> {
         if response <= self.settings.slow * usual.max(estimate.floor) {
             return None;
         }
-        // Seconds of waiting that those who ask it now would save over the horizon.
-        let asked = f64::from(mine.answered.saturating_add(mine.waiting)) / seconds.max(1e-6);
-        let gain = asked * (response - usual) * self.settings.horizon.as_secs_f64();
         let mut carries = estimate.carries();
-        if which == Which::InUse {
-            if gain <= self.settings.cost {
-                return None;
+        match which {
+            Which::InUse => {
+                // Seconds of waiting that those who ask it now would save over the horizon.
+                let asked = f64::from(mine.answered.saturating_add(mine.waiting)) / seconds.max(1e-6);
+                let gain = asked * (response - usual) * self.settings.horizon.as_secs_f64();
+                if gain <= self.settings.cost {
+                    return None;
+                }
             }
-        } else {
             // The estimate is from before it was ejected.
-            carries.floor = carries.floor.max(response);
+            Which::OnTrial => carries.floor = carries.floor.max(response),
         }
         (!self.is_of_use(server, carries, mine.waiting, seconds)).then_some((response, usual))
     }
 
-    fn is_in_use(&self, server: usize) -> bool {
+    pub(super) fn is_in_use(&self, server: usize) -> bool {
         matches!(self.standing.get(server), Some(Standing::In))
     }
 
@@ -125,8 +126,7 @@ impl<const N: usize> Monitor<N> {
             _ => Carries { capacity: 0.0, floor: 0.0 },
         });
         let asked = f64::from(waiting) + self.window.iter().map(|seen| f64::from(seen.answered)).sum::<f64>();
-        let most: f64 = carries.iter().map(|carries| MOST * carries.capacity).sum();
-        let rate = (asked / seconds.max(1e-6)).min(most);
+        let rate = bearable(&carries, asked / seconds.max(1e-6));
         let mut rates = [0.0; N];
         optimum(&carries, rate, &mut rates);
         let servers = carries.iter().filter(|carries| carries.capacity > 0.0).count();

@@ -342,22 +342,10 @@ fn read(note: &Note, all: [u8; 4], state: &State) -> Option<Pins> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::monitor::Service;
-    use byway::Redivert;
+    use crate::monitor::service::tests::service;
 
     fn state(name: &str, servers: usize) -> State {
-        let servers = (1..=servers).map(|n| format!("20.0.0.{n}:80").parse().unwrap()).collect();
-        let service = Service {
-            name: name.into(),
-            matches: "100.100.100.100:80 tcp".parse().unwrap(),
-            servers,
-            open_connections: Redivert::Drain,
-            rebalance: false,
-            slow: 0,
-            most_moved: 20,
-            dwell: Duration::from_secs(3),
-        };
-        State::new(service, 0, Pins::default())
+        State::new(service(name, servers), 0, Pins::default())
     }
 
     #[test]

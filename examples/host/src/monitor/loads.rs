@@ -37,7 +37,9 @@ impl Loads {
     /// # Errors
     /// There is no thread for one.
     pub fn start(loads: &[Load]) -> Result<Self, String> {
-        Ok(Self { sources: loads.iter().map(Source::start).collect::<Result<_, String>>()? })
+        let mut all = Self { sources: Vec::new() };
+        all.change(loads)?;
+        Ok(all)
     }
 
     /// Asks these servers from now on, and no others. What stays as it is goes on with what is known.

@@ -21,9 +21,9 @@ const SHOWN: Duration = Duration::from_secs(10);
 const SAME: f64 = 0.005;
 /// If the share of a server falls by more, its open connections are shared anew.
 const FALLS: f64 = 0.02;
-/// So many trials of a server wait for new connections before it gets open ones, ...
+/// A server gets open connections with the first trial after so many that had to wait for new ones.
 const PATIENT: u32 = 4;
-/// ... or as many less this, if it was only slow: then nothing is lost with it.
+/// So many of these trials count as done for a server that was only slow: little is lost with a connection that tries it.
 const SLOW: u32 = 3;
 
 /// A change to be made, and everything that is to be told about it.
@@ -67,8 +67,7 @@ pub struct State {
     /// The share that a server had before a limit or a pin took hold of it.
     held: Each<Option<f64>>,
     times: Each<VecDeque<(Instant, Histogram)>>,
-    /// How often a server was tried since it was ejected, where nobody new has come; one that was only slow begins with
-    /// [`SLOW`].
+    /// How often a server was tried since it was ejected; one that was only slow begins with [`SLOW`].
     tried: Each<u32>,
     place: usize,
     /// Whether something was measured while other weights were in force.
@@ -357,6 +356,7 @@ impl State {
         Some(Change { weights, moves, falling, how: self.service.open_connections, entry, promised })
     }
 
+    /// Counts how often a server was tried since it was ejected.
     fn note_trials(&mut self, action: Option<Action>) {
         match action {
             Some(Action::EjectSlow { server, .. }) => self.tried[server] = SLOW,
@@ -416,22 +416,26 @@ pub fn is_same(one: &Each<u16>, other: &Each<u16>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::monitor) mod tests {
     use super::*;
+
+    /// A service with so many servers, whose open connections stay where they are.
+    pub(in crate::monitor) fn service(name: &str, servers: usize) -> Service {
+        Service {
+            name: name.into(),
+            matches: "100.100.100.100:80 tcp".parse().unwrap(),
+            servers: (1..=servers).map(|n| format!("20.0.0.{n}:80").parse().unwrap()).collect(),
+            open_connections: Redivert::Drain,
+            rebalance: false,
+            slow: 0,
+            most_moved: 20,
+            dwell: Duration::from_secs(3),
+        }
+    }
 
     /// Three servers that have been equally fast for five seconds, with five open connections each.
     fn state(open_connections: Redivert, rebalance: bool) -> (State, u64) {
-        let servers = (1..=3).map(|n| format!("20.0.0.{n}:80").parse().unwrap()).collect();
-        let service = Service {
-            name: "web".into(),
-            matches: "100.100.100.100:80 tcp".parse().unwrap(),
-            servers,
-            open_connections,
-            rebalance,
-            slow: 4,
-            most_moved: 20,
-            dwell: Duration::from_secs(3),
-        };
+        let service = Service { open_connections, rebalance, slow: 4, ..service("web", 3) };
         let mut state = State::new(service, 0, Pins::default());
         let (mut weights, mut connections) = (Each::default(), Each::default());
         weights[..3].fill(10_000);

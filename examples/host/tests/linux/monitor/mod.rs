@@ -6,4 +6,5 @@ mod loads;
 mod locations;
 mod page;
 mod several;
+mod traffic;
 mod translators;
