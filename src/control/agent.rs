@@ -71,7 +71,7 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize 
     openings: Budget,
     refused: [u64; Refused::ALL.len()],
     /// The function that writes measurements; `None` if the storage has no room for them.
-    tell_measured: Option<pages::TellMeasured>,
+    write_measured: Option<pages::WriteMeasured>,
     events: EventSender,
     pub(super) reports: [Subscriber; REPORTS],
 }
@@ -111,7 +111,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             handshakes: Budget::NEW,
             openings: Budget::NEW,
             refused: [0; Refused::ALL.len()],
-            tell_measured: None,
+            write_measured: None,
             events: EventSender::EMPTY,
             reports: [Subscriber::NONE; REPORTS],
         }
@@ -190,7 +190,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
         self.now = self.now.max(now);
-        self.tell_measured = tell_measured::<T::Storage>();
+        self.write_measured = write_measured::<T::Storage>();
         let handled = self.dispatch(translators, from, datagram, answer);
         if let Err(reason) = handled
             && let Some(count) = self.refused.get_mut(reason as usize)
@@ -377,7 +377,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         out.go_to(HEADER + HEAD);
         match first {
             Instruction::ListRules(position) => subject.list_rules(position, out),
-            Instruction::ListConnections(position) => subject.list_connections(position, self.tell_measured, out),
+            Instruction::ListConnections(position) => subject.list_connections(position, self.write_measured, out),
             #[cfg(feature = "naming")]
             Instruction::ListNames(position) => subject.list_names(position, out),
             Instruction::Counters => subject.list_counters(&self.refused, out),
@@ -412,7 +412,7 @@ struct Asking {
 }
 
 /// The function that writes measurements; `None` if the storage has no room for them.
-const fn tell_measured<S: Storage>() -> Option<pages::TellMeasured> {
+const fn write_measured<S: Storage>() -> Option<pages::WriteMeasured> {
     if S::MEASURES { Some(pages::measured) } else { None }
 }
 

@@ -68,7 +68,7 @@ pub struct Answer<'a> {
     refused: Option<RefusedBy>,
     dry_run: bool,
     generation: u32,
-    told: &'a [u8],
+    body: &'a [u8],
 }
 
 #[cfg(feature = "defmt")]
@@ -96,7 +96,7 @@ impl<'a> Answer<'a> {
             refused: (number != 0).then_some(refused),
             dry_run: flags & DRY_RUN != 0,
             generation,
-            told: reader.0,
+            body: reader.0,
         })
     }
 
@@ -120,7 +120,7 @@ impl<'a> Answer<'a> {
 
     /// What each change of the request has done.
     pub fn effects(&self) -> impl Iterator<Item = Effect> + use<'a> {
-        let mut reader = Reader(self.told);
+        let mut reader = Reader(self.body);
         core::iter::from_fn(move || reader.array().and_then(Effect::from_bytes))
     }
 
@@ -171,19 +171,19 @@ impl<'a> Answer<'a> {
     /// The answer to [`Instruction::Measurements`](super::Instruction::Measurements): what was measured of servers.
     #[must_use]
     pub fn measurements(&self) -> ServerPage<'a> {
-        ServerPage::read(self.told)
+        ServerPage::read(self.body)
     }
 
     /// The answer to [`Instruction::Lead`](super::Instruction::Lead): who leads. `None` if it cannot be read.
     #[must_use]
     pub fn lead(&self) -> Option<Lead> {
-        Lead::read(self.told)
+        Lead::read(self.body)
     }
 
     /// The answer to [`Instruction::Counters`](super::Instruction::Counters): numbers that
     /// [`counter_name`](super::counter_name) names, and their counts.
     pub fn counters(&self) -> impl Iterator<Item = (u16, u64)> + use<'a> {
-        let mut reader = Reader(self.told);
+        let mut reader = Reader(self.body);
         let count = reader.u16().unwrap_or(0);
         let _ = reader.u16();
         core::iter::from_fn(move || Some((reader.u16()?, reader.u64()?))).take(usize::from(count))
@@ -192,7 +192,7 @@ impl<'a> Answer<'a> {
     /// The answer to [`Instruction::Settings`](super::Instruction::Settings).
     #[must_use]
     pub fn settings(&self) -> Option<Settings> {
-        let mut reader = Reader(self.told);
+        let mut reader = Reader(self.body);
         Some(Settings {
             timeouts: read_timeouts(&mut reader)?,
             client_limit: reader.u32()?,
@@ -209,7 +209,7 @@ impl<'a> Answer<'a> {
 
     /// The entries of a page, their number, and the position of the next page.
     fn page(&self) -> (Reader<'a>, usize, Option<u32>) {
-        let mut reader = Reader(self.told);
+        let mut reader = Reader(self.body);
         let head = |r: &mut Reader<'_>| Some((r.u32()?, r.u16()?, r.u16()?));
         match head(&mut reader) {
             Some((next, count, _)) => (reader, usize::from(count), (next != END).then_some(next)),
@@ -257,8 +257,8 @@ impl defmt::Format for ListedRule<'_> {
 impl<'a> ListedRule<'a> {
     fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let matches = read_match(reader)?;
-        let (flags, told, total) = (reader.u8()?, reader.u8()?, reader.u16()?);
-        Some(Self { matches, flags, total, servers: reader.take(usize::from(told) * LISTED_SERVER)? })
+        let (flags, listed, total) = (reader.u8()?, reader.u8()?, reader.u16()?);
+        Some(Self { matches, flags, total, servers: reader.take(usize::from(listed) * LISTED_SERVER)? })
     }
 
     /// What it matches.
@@ -385,7 +385,7 @@ pub struct Events<'a> {
     missed: u32,
     lost: u32,
     count: u16,
-    told: &'a [u8],
+    body: &'a [u8],
 }
 
 #[cfg(feature = "defmt")]
@@ -401,7 +401,7 @@ impl<'a> Events<'a> {
         let mut reader = Reader(body);
         let (lost, count) = (reader.u32()?, reader.u16()?);
         reader.zeros(2)?;
-        Some(Self { missed, lost, count, told: reader.0 })
+        Some(Self { missed, lost, count, body: reader.0 })
     }
 
     /// How many datagrams of events were lost in transit since the last one that arrived. One that arrives late is
@@ -419,7 +419,7 @@ impl<'a> Events<'a> {
 
     /// The events, oldest first.
     pub fn events(&self) -> impl Iterator<Item = Event> + use<'a> {
-        let mut reader = Reader(self.told);
+        let mut reader = Reader(self.body);
         core::iter::from_fn(move || read_event(&mut reader)).take(usize::from(self.count))
     }
 }

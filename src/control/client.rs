@@ -310,7 +310,7 @@ impl Client {
                 self.greeted(now, start.kind, reader, datagram)
             }
             kind::ANSWER => self.answered(start, reader, datagram),
-            kind::EVENTS => self.told(start, reader, datagram),
+            kind::EVENTS => self.events(start, reader, datagram),
             kind::REPORT => self.reported(start, reader, datagram),
             _ => Err(Ignored::Foreign),
         }
@@ -382,7 +382,7 @@ impl Client {
         Ok(if opening { Incoming::Opened(answer) } else { Incoming::Answer(answer) })
     }
 
-    fn told<'d>(&mut self, start: Start, reader: Reader<'d>, datagram: &'d [u8]) -> Result<Incoming<'d>, Ignored> {
+    fn events<'d>(&mut self, start: Start, reader: Reader<'d>, datagram: &'d [u8]) -> Result<Incoming<'d>, Ignored> {
         let (header, body) = self.session(start, reader, datagram)?;
         let missed = missed(self.events, header.sequence)?;
         let events = Events::read(body, missed).ok_or(Ignored::Malformed)?;

@@ -65,25 +65,25 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
 /// servers that are listed.
 #[inline]
 pub(super) fn rule_head(slot: &DivertSlot, ejecting: bool, count: usize, out: &mut Writer<'_>) -> bool {
-    let told = count.min(MAX_LISTED_SERVERS);
-    if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
+    let listed = count.min(MAX_LISTED_SERVERS);
+    if out.room(TAG) < MATCH + 4 + listed * LISTED_SERVER {
         return false;
     }
     out.put(&match_bytes(&slot.matches()));
     out.u8(option_bits(slot.options(ejecting)));
-    out.u8(told as u8);
+    out.u8(listed as u8);
     out.u16(u16::try_from(count).unwrap_or(u16::MAX));
     true
 }
 
 /// The type of [`measured`], which writes the measurements of a connection whose last packet came at the given tick.
-pub(super) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
+pub(super) type WriteMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
 
-/// `tell` is `None` where the storage has no room for measurements, so that the code that writes them is not linked.
-pub(super) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
+/// `write` is `None` where the storage has no room for measurements, so that the code that writes them is not linked.
+pub(super) fn connections(table: &Table<'_>, position: u32, write: Option<WriteMeasured>, out: &mut Writer<'_>) {
     let at = begin_page(out);
     out.u64(table.state.now.as_micros());
-    let (count, next, all) = slots(table, position as usize, SLOTS_PER_PAGE, tell, out);
+    let (count, next, all) = slots(table, position as usize, SLOTS_PER_PAGE, write, out);
     finish_page(out, at, count, next, all);
 }
 
@@ -93,7 +93,7 @@ pub(super) fn slots(
     table: &Table<'_>,
     first: usize,
     most: usize,
-    tell: Option<TellMeasured>,
+    write: Option<WriteMeasured>,
     out: &mut Writer<'_>,
 ) -> (usize, usize, usize) {
     let now = table.state.now;
@@ -103,10 +103,10 @@ pub(super) fn slots(
         && let Some((place, slot)) = page.next_slot()
     {
         if let Some(entry) = slot.view() {
-            let measured = tell.zip(table.memory.measured.get(place));
+            let measured = write.zip(table.memory.measured.get(place));
             connection(&entry, u8::from(measured.is_some()), out);
-            if let Some((tell, measured)) = measured {
-                tell(measured, slot.last, now, out);
+            if let Some((write, measured)) = measured {
+                write(measured, slot.last, now, out);
             }
             count += 1;
         }

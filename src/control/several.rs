@@ -10,7 +10,7 @@ use super::forms::write_server;
 use super::instruction::Instruction;
 #[cfg(feature = "naming")]
 use super::naming;
-use super::pages::{self, SLOTS_PER_PAGE, Sizes, TellMeasured, begin_page, finish_page, rule_head};
+use super::pages::{self, SLOTS_PER_PAGE, Sizes, WriteMeasured, begin_page, finish_page, rule_head};
 use super::rule::Rule;
 use super::subject::Subject;
 use super::translators::Translators;
@@ -182,7 +182,7 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
     }
 
     /// Positions continue from one shard to the next: the slots of the first are followed by those of the second.
-    fn list_connections(&mut self, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
+    fn list_connections(&mut self, position: u32, write: Option<WriteMeasured>, out: &mut Writer<'_>) {
         let at = begin_page(out);
         let mut now = Instant::ZERO;
         self.for_each(|table| now = now.max(table.state.now));
@@ -194,7 +194,7 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
             let end = before.saturating_add(table.memory.connections.len());
             if !is_full && next < end {
                 let from = next.saturating_sub(before);
-                let (listed, after, used) = pages::slots(table, from, most, tell, out);
+                let (listed, after, used) = pages::slots(table, from, most, write, out);
                 count += listed;
                 most = most.saturating_sub(after.saturating_sub(from));
                 is_full = after < used;

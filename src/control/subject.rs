@@ -4,7 +4,7 @@ use super::apply::{Change, Stage, Terms};
 use super::authentication::Rights;
 use super::code::{Code, Refusal};
 use super::instruction::Instruction;
-use super::pages::{self, TellMeasured};
+use super::pages::{self, WriteMeasured};
 use super::wire::Writer;
 
 use crate::translator::Table;
@@ -34,7 +34,7 @@ pub(super) trait Subject {
     fn list_rules(&mut self, position: u32, out: &mut Writer<'_>);
 
     /// Writes a page of connections.
-    fn list_connections(&mut self, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>);
+    fn list_connections(&mut self, position: u32, write: Option<WriteMeasured>, out: &mut Writer<'_>);
 
     /// Writes a page of the naming server's entries, if there is one.
     #[cfg(feature = "naming")]
@@ -69,8 +69,8 @@ impl Subject for Table<'_> {
         pages::rules(self, position, out);
     }
 
-    fn list_connections(&mut self, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
-        pages::connections(self, position, tell, out);
+    fn list_connections(&mut self, position: u32, write: Option<WriteMeasured>, out: &mut Writer<'_>) {
+        pages::connections(self, position, write, out);
     }
 
     fn list_counters(&mut self, refused: &[u64], out: &mut Writer<'_>) {

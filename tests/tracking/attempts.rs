@@ -1,83 +1,11 @@
-//! Attempts, refusals and what is over: rules of `docs/tcp.md` that the model of TCP (`testing/src/targets/model/tcp/`) found broken, or
+//! Attempts and refusals: rules of `docs/tcp.md` that the model of TCP (`testing/src/targets/model/tcp/`) found broken, or
 //! about which there was a doubt. Each test is settled by what the two ends do.
 
-use core::net::SocketAddrV4;
-
-use byway::{Config, Event, Heap, Imported, InexactReset, Midstream, Protocol, Redivert, State, Translator, Verdict};
+use byway::{Event, InexactReset, State};
 use byway_testing::talk::*;
 use byway_testing::*;
 
-/// The numbers behind the SYNs, and those of an attempt within the conversation.
-const C: u32 = CLIENT_START + 1;
-const V: u32 = SERVER_START + 1;
-const C2: u32 = 0x4000_0001;
-const V2: u32 = 0x7000_0001;
-
-struct Talk {
-    t: Translator<Heap>,
-    alternative: SocketAddrV4,
-    server: SocketAddrV4,
-}
-
-impl Talk {
-    /// Nothing but the client's SYN.
-    fn opening() -> Self {
-        Self::opening_with(config())
-    }
-
-    fn opening_with(config: Config) -> Self {
-        let mut t = diverting(config);
-        let (alternative, server) = ends(&there(&mut t, s(0), &client(SYN, CLIENT_START, 0, b"")));
-        Self { t, alternative, server }
-    }
-
-    fn established() -> Self {
-        let mut t = diverting(config());
-        let (alternative, server) = connect(&mut t, s(0), at(CLIENT), at(ORIGINAL));
-        Self { t, alternative, server }
-    }
-
-    /// Established, and the client has lost its state and sends a SYN.
-    fn attempted() -> Self {
-        let mut talk = Self::established();
-        talk.client(SYN, C2 - 1, 0, b"");
-        let _ = events(&mut talk.t);
-        talk
-    }
-
-    #[track_caller]
-    fn client(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) {
-        there(&mut self.t, s(1), &client(flags, sequence, acknowledgment, data));
-    }
-
-    #[track_caller]
-    fn server(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) {
-        back(&mut self.t, s(1), &tcp(self.server, self.alternative, (flags, sequence, acknowledgment), data));
-    }
-
-    #[track_caller]
-    fn is(&self, state: State) {
-        assert_eq!(tcp_state(&self.t), Some(state));
-    }
-
-    /// The client acknowledges the server's SYN, and with these numbers both go on.
-    #[track_caller]
-    fn is_completed_with(&mut self, client: u32, server: u32) {
-        self.client(ACK, client, server, b"");
-        self.is(State::Established);
-        assert_eq!(self.numbers(), [client, server, server, client]);
-    }
-
-    /// Sent by client and server, acknowledged by client and server.
-    fn numbers(&self) -> [u32; 4] {
-        let record = self.t.record(&connection(&self.t, Protocol::Tcp)).unwrap();
-        [36, 40, 44, 48].map(|at| u32::from_be_bytes(record.as_bytes()[at..at + 4].try_into().unwrap()))
-    }
-}
-
-fn client(flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) -> Vec<u8> {
-    tcp(at(CLIENT), at(ORIGINAL), (flags, sequence, acknowledgment), data)
-}
+use super::segments::{C, C2, Talk, V, V2, client};
 
 /// The server challenges a SYN, a SYN of the server without ACK comes on top (forged, since such a server sends none), and
 /// the client refuses the challenge. The SYN still counts, since the client has answered it, and no other RST has a number
@@ -343,21 +271,6 @@ fn a_refused_answer_is_not_completed() {
     }
 }
 
-/// Nothing comes behind a FIN that was acknowledged. Where one way leads past the translator an acknowledgement is believed
-/// to cover what went there; but not that of a segment which its receiver does not accept.
-#[test]
-fn what_comes_behind_a_fin_moves_no_number() {
-    let mut t = diverting(config().midstream(Midstream::Adopt));
-    let (alternative, server) = ends(&there(&mut t, s(0), &client(FIN | ACK, C, V, b"")));
-    let mut talk = Talk { t, alternative, server };
-    let before = talk.numbers();
-    talk.client(ACK, C + 1, V + 5_000, b"behind the FIN");
-    assert_eq!(talk.numbers(), before);
-    // What ends at the FIN tells of more.
-    talk.client(ACK, C + 1, V + 5_000, b"");
-    assert_eq!(talk.numbers(), [C + 1, V + 5_000, V + 5_000, C]);
-}
-
 /// TCP Fast Open by a client that has lost its state, whose SYN is repeated while the answer is on its way.
 #[test]
 fn the_syn_of_an_answered_attempt_may_come_again() {
@@ -370,91 +283,6 @@ fn the_syn_of_an_answered_attempt_may_come_again() {
         talk.client(ACK, C2 + acknowledged, V2, b"");
         assert_eq!(talk.numbers(), [C2 + acknowledged, V2, V2, C2 + acknowledged], "{data} {again} {acknowledged}");
     }
-}
-
-/// The RST that ends the connection overtakes the answer to the client's new SYN. It is told as what it is now.
-#[test]
-fn a_connection_that_opens_again_is_told_to_be_opened() {
-    let mut talk = Talk::attempted();
-    talk.client(RST, C, 0, b"");
-    talk.is(State::TimeWait);
-    let opened = talk.t.counters().opened;
-    let _ = events(&mut talk.t);
-    talk.server(SYN | ACK, V2 - 1, C2, b"");
-    let told = events(&mut talk.t);
-    assert!(matches!(told.as_slice(), [Event::Opened(c)] if c.state == State::Opened), "{told:?}");
-    assert_eq!(talk.t.counters().opened, opened + 1);
-    talk.is_completed_with(C2, V2);
-}
-
-/// A connection that is over is not moved by a re-divert. Opened again it would go on where nobody wants it.
-#[test]
-fn a_connection_that_is_left_behind_does_not_open_again() {
-    let mut talk = Talk::attempted();
-    talk.client(RST, C, 0, b"");
-    talk.t.redivert(at(SERVER), at(OTHER), Redivert::Switch).unwrap();
-    let _ = events(&mut talk.t);
-    talk.server(SYN | ACK, V2 - 1, C2, b"");
-    talk.is(State::TimeWait);
-    assert_eq!(events(&mut talk.t), []);
-    // The client's next SYN opens where the rule leads now.
-    let sent = there(&mut talk.t, s(2), &client(SYN, C2 - 1, 0, b""));
-    assert_eq!(ends(&sent).1, at(OTHER));
-}
-
-/// Both FINs are acknowledged while an attempt waits.
-fn finished_with_an_attempt() -> Talk {
-    let mut talk = Talk::attempted();
-    talk.server(SYN | ACK, V2 - 1, C2, b"");
-    talk.client(FIN | ACK, C, V, b"");
-    talk.server(FIN | ACK, V, C + 1, b"");
-    talk.client(ACK, C + 1, V + 1, b"");
-    talk.is(State::TimeWait);
-    talk
-}
-
-/// A FIN that comes again is about the connection that is over: whoever sends it is in LAST-ACK or CLOSING.
-#[test]
-fn a_repeated_fin_does_not_open_again() {
-    let mut talk = finished_with_an_attempt();
-    talk.server(FIN | ACK, V, C + 1, b"");
-    talk.client(FIN | ACK, C, V + 1, b"");
-    talk.is(State::TimeWait);
-}
-
-/// A server that repeats its SYN+ACK behind both FINs is in SYN-RECEIVED (it may take a SYN in TIME-WAIT, RFC 9293, section
-/// 3.10.7.4), and waits for the client.
-#[test]
-fn a_repeated_syn_ack_opens_again_what_both_have_closed() {
-    let mut talk = finished_with_an_attempt();
-    talk.server(SYN | ACK, V2 - 1, C2, b"");
-    talk.is(State::Opened);
-    talk.client(ACK, C2, V2, b"");
-    talk.is(State::Established);
-}
-
-/// What the server says after the end and nobody has asked for is of no use: nothing of the client completes it, its next
-/// SYN opens as ever, and the end comes in time.
-#[test]
-fn a_syn_ack_after_the_end_that_answers_nothing_changes_nothing() {
-    let mut talk = Talk::established();
-    talk.client(RST, C, 0, b"");
-    talk.server(SYN | ACK, V2 - 1, C2, b"");
-    talk.client(ACK, C2, V2, b"");
-    talk.is(State::TimeWait);
-    let (alternative, server) = ends(&there(&mut talk.t, s(2), &client(SYN, C2 - 1, 0, b"")));
-    back(&mut talk.t, s(2), &tcp(server, alternative, (SYN | ACK, V2 - 1, C2), b""));
-    there(&mut talk.t, s(2), &client(ACK, C2, V2, b""));
-    talk.is(State::Established);
-    // And one that stays alone.
-    let mut talk = Talk::established();
-    talk.client(RST, C, 0, b"");
-    for second in 2..400 {
-        let syn_ack = tcp(talk.server, talk.alternative, (SYN | ACK, V2 - 1, C2), b"");
-        let _ = verdict(&mut talk.t, s(second), &syn_ack);
-        talk.t.poll(s(second));
-    }
-    assert_eq!(tcp_state(&talk.t), None, "nothing of it is a sign of life");
 }
 
 /// A SYN with another number is forged, and the server that has only the client's own in SYN-RECEIVED takes it. The client
@@ -512,35 +340,4 @@ fn a_server_may_answer_a_syn_that_it_has_refused() {
     talk.client(RST, C, 0, b"");
     talk.server(SYN | ACK, SERVER_START, C, b"");
     talk.is(State::TimeWait);
-}
-
-/// Two portions, each of which sees one way. The client's sees that the server's FIN is acknowledged, and the client's own FIN,
-/// but nothing that acknowledges that: it is as sure as a RST, and what is left is transitory, but it is not over.
-#[test]
-fn the_second_fin_that_portions_see_is_as_in_order() {
-    let mut one = diverting(config());
-    let mut two = diverting(config());
-    let tell = |from: &Translator<Heap>, to: &mut Translator<Heap>, how: Imported| {
-        let record = from.record(&connection(from, Protocol::Tcp)).unwrap();
-        assert_eq!(to.import(s(1), &record), Ok(how));
-    };
-    let (alternative, server) = ends(&there(&mut one, s(1), &client(SYN, CLIENT_START, 0, b"")));
-    tell(&one, &mut two, Imported::New);
-    back(&mut two, s(1), &tcp(server, alternative, (SYN | ACK, SERVER_START, C), b""));
-    tell(&two, &mut one, Imported::Updated);
-    there(&mut one, s(1), &client(ACK, C, V, b""));
-    tell(&one, &mut two, Imported::Updated);
-    assert_eq!([tcp_state(&one), tcp_state(&two)], [Some(State::Established); 2]);
-
-    back(&mut two, s(1), &tcp(server, alternative, (FIN | ACK, V, C), b""));
-    tell(&two, &mut one, Imported::Updated);
-    there(&mut one, s(1), &client(ACK, C, V + 1, b""));
-    assert_eq!(tcp_state(&one), Some(State::ServerClosed));
-    there(&mut one, s(1), &client(FIN | ACK, C, V + 1, b""));
-    assert_eq!(tcp_state(&one), Some(State::Closing), "not over yet");
-    tell(&one, &mut two, Imported::Updated);
-    assert_eq!(tcp_state(&two), Some(State::Closing));
-    // The server's last ACK shows its portion that the client's has arrived.
-    let last = verdict(&mut two, s(1), &tcp(server, alternative, (ACK, V + 1, C + 1), b""));
-    assert_eq!((last, tcp_state(&two)), (Verdict::ToClient, Some(State::TimeWait)));
 }

@@ -7,6 +7,8 @@ mod forged;
 mod half_closed;
 mod handshakes;
 mod lifecycle;
+mod over;
+mod segments;
 mod silence;
 mod stacks;
 mod tables;

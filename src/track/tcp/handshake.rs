@@ -174,7 +174,7 @@ impl Tcp {
         let earlier = !latest && before != 0 && number == before;
         let expected = self.sequences.expected(ToClient);
         // An answer to no known SYN has to be confirmed to the byte, and without an answer there is nothing to confirm.
-        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(behind.min(expected) != 0) };
+        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(expected != 0) };
         let goes_on = segment.sequence.wrapping_sub(expected) < room;
         // Only the client knows the number of an answer to another attempt.
         if !(earlier || latest && goes_on) {
@@ -184,7 +184,9 @@ impl Tcp {
             self.sequences.set_sent(ToClient, number);
             self.claims.set_fin(ToClient, Fin::None);
         }
-        let begins = if goes_on { expected } else { segment.sequence };
+        // The first byte of the other attempt may look like data of the latest one.
+        let begins =
+            if goes_on && (latest || self.claims.numbers[0] != segment.sequence) { expected } else { segment.sequence };
         self.sequences.set_acknowledged(ToClient, begins);
         // If it completes an attempt other than the latest, the latest SYN and its answer are treated as if they had
         // come after this segment.

@@ -100,6 +100,7 @@ impl Tcp {
         self.claims.set_syn_acknowledged(ToServer, false);
         self.claims.numbers[ToClient as usize] = 0;
         self.sequences.agree(ToClient, 0);
+        self.sequences.set_acknowledged(ToClient, 0);
     }
 
     /// The connection was reset, and another attempt continues: in a handshake the other one, in a conversation the one

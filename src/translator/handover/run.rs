@@ -121,7 +121,7 @@ pub(super) struct Run {
     /// Bytes of the answer: how many were received, were acknowledged, are not for the client, and were sent to the
     /// client.
     pub(super) answered: usize,
-    pub(super) told: usize,
+    pub(super) confirmed: usize,
     pub(super) dropped: usize,
     pub(super) flushed: usize,
     /// When to send again, and how long to wait after that.
@@ -185,7 +185,7 @@ impl Run {
             sent: 0,
             acknowledged: 0,
             answered: 0,
-            told: 0,
+            confirmed: 0,
             dropped: 0,
             flushed: 0,
             timer: now,
@@ -380,7 +380,7 @@ impl Run {
         match resumption.check(&self.position(), received) {
             Checked::More if self.answered >= room.answer.len() => Step::Fails(Kept::LongAnswer),
             Checked::More => {
-                self.told = self.answered;
+                self.confirmed = self.answered;
                 Step::Goes
             }
             Checked::Accept { dropped } if dropped <= self.answered => {

@@ -54,7 +54,7 @@ impl Run {
             source: self.alternative,
             destination: self.to,
             sequence: self.first_byte().wrapping_add(self.sent as u32),
-            acknowledgment: self.first_answer().wrapping_add(self.told as u32),
+            acknowledgment: self.first_answer().wrapping_add(self.confirmed as u32),
             flags: ACK,
             window: self.window(room),
             clocks,
@@ -101,8 +101,8 @@ impl Run {
         }
         if self.take_pending(SEND_ACK) {
             // After the move, all bytes that were not for the client are acknowledged, and the client's window applies.
-            let told = if self.stage == Stage::Ending { self.dropped } else { self.told };
-            return Some(Outgoing { acknowledgment: self.first_answer().wrapping_add(told as u32), ..outgoing });
+            let confirmed = if self.stage == Stage::Ending { self.dropped } else { self.confirmed };
+            return Some(Outgoing { acknowledgment: self.first_answer().wrapping_add(confirmed as u32), ..outgoing });
         }
         None
     }

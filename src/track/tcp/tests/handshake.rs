@@ -37,13 +37,37 @@ fn a_syn_after_the_answer_keeps_the_answer() {
     let mut refused = tcp;
     assert_eq!(refused.client_resets(C), Reset::Refused);
     refused.forget_answer();
-    changes_nothing(&refused, ToServer, segment(ACK, C, V, 0));
+    for acknowledgment in [V, 0] {
+        changes_nothing(&refused, ToServer, segment(ACK, C, acknowledgment, 0));
+    }
     assert_eq!((refused.phase, refused.behind_syn()), (Phase::Opening, C + 50));
     // Once answered, the new attempt is the latest; the previous one is over, and a late refusal of it means nothing.
     assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0));
     assert_eq!((tcp.behind_syn(), tcp.server_refuses(C)), (C + 50, Reset::Elsewhere));
     assert!(tcp.client(ACK, C + 50, V + 9, 0));
     assert_eq!(tcp.numbers(), [C + 50, V + 9, V + 9, C + 50]);
+}
+
+/// The server has answered both attempts, and the client completes the first one. Its numbers may look like data of the
+/// second one.
+#[test]
+fn the_first_of_two_answered_attempts_is_completed() {
+    for second in [C - 1, C - 1_000, C - W + 1, C - W, C + 1, C + 1_000, C + W, C2] {
+        let mut both = opened();
+        assert!(both.client(SYN, second - 1, 0, 0));
+        // The server was restarted.
+        assert!(both.server(SYN | ACK, V2 - 1, second, 0));
+        for data in [0, 3] {
+            let mut tcp = both;
+            assert!(tcp.client(ACK, C, V, data));
+            assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C + data, V, V, C]), "{second}");
+            assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::Syn, [second, V2]));
+        }
+        // Data of the second one, once the server's answer to it is acknowledged.
+        let mut tcp = both;
+        assert!(tcp.client(ACK, second + 5, V2, 3));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [second + 8, V2, V2, second]));
+    }
 }
 
 #[test]

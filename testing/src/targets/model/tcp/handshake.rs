@@ -85,11 +85,11 @@ impl Handshake {
         if !self.opened && self.is_client_acknowledged { Some(self.start) } else { self.before }
     }
 
-    /// The client refuses what the server has answered to something else. It may do so again.
+    /// The client refuses what the server has answered to something else.
     pub(super) fn forget_answer(&mut self) {
         self.opened = false;
         (self.start, self.end, self.before) = (UNKNOWN, UNKNOWN, None);
-        self.is_client_acknowledged = false;
+        (self.is_client_acknowledged, self.acknowledged) = (false, UNKNOWN);
     }
 
     /// What is known of the client's side.
@@ -299,7 +299,7 @@ impl Handshake {
         let begins = if self.is_client_acknowledged {
             (0..WINDOW).contains(&distance(sequence, self.acknowledged))
         } else {
-            self.start != UNKNOWN && self.acknowledged != UNKNOWN && sequence == self.acknowledged
+            self.acknowledged != UNKNOWN && sequence == self.acknowledged
         };
         // Only the client knows the number of an answer to another attempt.
         if !(before || latest && begins) {
@@ -310,6 +310,7 @@ impl Handshake {
             (true, _, true) if number == self.start => "completes",
             (true, _, true) => "completes and acknowledges early data",
             (true, _, false) => "completes what the server said of an unknown attempt",
+            (false, true, _) if self.other == Some(sequence) => "completes the other attempt, which is near",
             (false, true, _) => "completes with the SYN+ACK before",
             (false, false, _) => "completes the other attempt",
         });
@@ -317,7 +318,7 @@ impl Handshake {
         if before {
             (complete.end, complete.fin) = (number, Fin::None);
         }
-        if !begins {
+        if !begins || before && self.other == Some(sequence) {
             complete.acknowledged = sequence;
         }
         let mut conversation = complete.completed(side(segment.end(), number, true));

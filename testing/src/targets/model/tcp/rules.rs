@@ -25,7 +25,7 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 93] = [
+pub const RULES: [&str; 94] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
     "reset of an answered attempt",
@@ -84,6 +84,7 @@ pub const RULES: [&str; 93] = [
     "completes what the server said of an unknown attempt",
     "completes with the SYN+ACK before",
     "completes the other attempt",
+    "completes the other attempt, which is near",
     "accepted by nobody",
     "attempt completed",
     "the attempt before completed",

@@ -1,0 +1,139 @@
+//! FINs, and what is over: rules of `docs/tcp.md` that the model of TCP (`testing/src/targets/model/tcp/`) found broken, or about
+//! which there was a doubt. Each test is settled by what the two ends do.
+
+use byway::{Event, Heap, Imported, Midstream, Protocol, Redivert, State, Translator, Verdict};
+use byway_testing::talk::*;
+use byway_testing::*;
+
+use super::segments::{C, C2, Talk, V, V2, client};
+
+/// Nothing comes behind a FIN that was acknowledged. Where one way leads past the translator an acknowledgement is believed
+/// to cover what went there; but not that of a segment which its receiver does not accept.
+#[test]
+fn what_comes_behind_a_fin_moves_no_number() {
+    let mut t = diverting(config().midstream(Midstream::Adopt));
+    let (alternative, server) = ends(&there(&mut t, s(0), &client(FIN | ACK, C, V, b"")));
+    let mut talk = Talk { t, alternative, server };
+    let before = talk.numbers();
+    talk.client(ACK, C + 1, V + 5_000, b"behind the FIN");
+    assert_eq!(talk.numbers(), before);
+    // What ends at the FIN tells of more.
+    talk.client(ACK, C + 1, V + 5_000, b"");
+    assert_eq!(talk.numbers(), [C + 1, V + 5_000, V + 5_000, C]);
+}
+
+/// The RST that ends the connection overtakes the answer to the client's new SYN. It is told as what it is now.
+#[test]
+fn a_connection_that_opens_again_is_told_to_be_opened() {
+    let mut talk = Talk::attempted();
+    talk.client(RST, C, 0, b"");
+    talk.is(State::TimeWait);
+    let opened = talk.t.counters().opened;
+    let _ = events(&mut talk.t);
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    let told = events(&mut talk.t);
+    assert!(matches!(told.as_slice(), [Event::Opened(c)] if c.state == State::Opened), "{told:?}");
+    assert_eq!(talk.t.counters().opened, opened + 1);
+    talk.is_completed_with(C2, V2);
+}
+
+/// A connection that is over is not moved by a re-divert. Opened again it would go on where nobody wants it.
+#[test]
+fn a_connection_that_is_left_behind_does_not_open_again() {
+    let mut talk = Talk::attempted();
+    talk.client(RST, C, 0, b"");
+    talk.t.redivert(at(SERVER), at(OTHER), Redivert::Switch).unwrap();
+    let _ = events(&mut talk.t);
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.is(State::TimeWait);
+    assert_eq!(events(&mut talk.t), []);
+    // The client's next SYN opens where the rule leads now.
+    let sent = there(&mut talk.t, s(2), &client(SYN, C2 - 1, 0, b""));
+    assert_eq!(ends(&sent).1, at(OTHER));
+}
+
+/// Both FINs are acknowledged while an attempt waits.
+fn finished_with_an_attempt() -> Talk {
+    let mut talk = Talk::attempted();
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.client(FIN | ACK, C, V, b"");
+    talk.server(FIN | ACK, V, C + 1, b"");
+    talk.client(ACK, C + 1, V + 1, b"");
+    talk.is(State::TimeWait);
+    talk
+}
+
+/// A FIN that comes again is about the connection that is over: whoever sends it is in LAST-ACK or CLOSING.
+#[test]
+fn a_repeated_fin_does_not_open_again() {
+    let mut talk = finished_with_an_attempt();
+    talk.server(FIN | ACK, V, C + 1, b"");
+    talk.client(FIN | ACK, C, V + 1, b"");
+    talk.is(State::TimeWait);
+}
+
+/// A server that repeats its SYN+ACK behind both FINs is in SYN-RECEIVED (it may take a SYN in TIME-WAIT, RFC 9293, section
+/// 3.10.7.4), and waits for the client.
+#[test]
+fn a_repeated_syn_ack_opens_again_what_both_have_closed() {
+    let mut talk = finished_with_an_attempt();
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.is(State::Opened);
+    talk.client(ACK, C2, V2, b"");
+    talk.is(State::Established);
+}
+
+/// What the server says after the end and nobody has asked for is of no use: nothing of the client completes it, its next
+/// SYN opens as ever, and the end comes in time.
+#[test]
+fn a_syn_ack_after_the_end_that_answers_nothing_changes_nothing() {
+    let mut talk = Talk::established();
+    talk.client(RST, C, 0, b"");
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.client(ACK, C2, V2, b"");
+    talk.is(State::TimeWait);
+    let (alternative, server) = ends(&there(&mut talk.t, s(2), &client(SYN, C2 - 1, 0, b"")));
+    back(&mut talk.t, s(2), &tcp(server, alternative, (SYN | ACK, V2 - 1, C2), b""));
+    there(&mut talk.t, s(2), &client(ACK, C2, V2, b""));
+    talk.is(State::Established);
+    // And one that stays alone.
+    let mut talk = Talk::established();
+    talk.client(RST, C, 0, b"");
+    for second in 2..400 {
+        let syn_ack = tcp(talk.server, talk.alternative, (SYN | ACK, V2 - 1, C2), b"");
+        let _ = verdict(&mut talk.t, s(second), &syn_ack);
+        talk.t.poll(s(second));
+    }
+    assert_eq!(tcp_state(&talk.t), None, "nothing of it is a sign of life");
+}
+
+/// Two portions, each of which sees one way. The client's sees that the server's FIN is acknowledged, and the client's own FIN,
+/// but nothing that acknowledges that: it is as sure as a RST, and what is left is transitory, but it is not over.
+#[test]
+fn the_second_fin_that_portions_see_is_as_in_order() {
+    let mut one = diverting(config());
+    let mut two = diverting(config());
+    let tell = |from: &Translator<Heap>, to: &mut Translator<Heap>, how: Imported| {
+        let record = from.record(&connection(from, Protocol::Tcp)).unwrap();
+        assert_eq!(to.import(s(1), &record), Ok(how));
+    };
+    let (alternative, server) = ends(&there(&mut one, s(1), &client(SYN, CLIENT_START, 0, b"")));
+    tell(&one, &mut two, Imported::New);
+    back(&mut two, s(1), &tcp(server, alternative, (SYN | ACK, SERVER_START, C), b""));
+    tell(&two, &mut one, Imported::Updated);
+    there(&mut one, s(1), &client(ACK, C, V, b""));
+    tell(&one, &mut two, Imported::Updated);
+    assert_eq!([tcp_state(&one), tcp_state(&two)], [Some(State::Established); 2]);
+
+    back(&mut two, s(1), &tcp(server, alternative, (FIN | ACK, V, C), b""));
+    tell(&two, &mut one, Imported::Updated);
+    there(&mut one, s(1), &client(ACK, C, V + 1, b""));
+    assert_eq!(tcp_state(&one), Some(State::ServerClosed));
+    there(&mut one, s(1), &client(FIN | ACK, C, V + 1, b""));
+    assert_eq!(tcp_state(&one), Some(State::Closing), "not over yet");
+    tell(&one, &mut two, Imported::Updated);
+    assert_eq!(tcp_state(&two), Some(State::Closing));
+    // The server's last ACK shows its portion that the client's has arrived.
+    let last = verdict(&mut two, s(1), &tcp(server, alternative, (ACK, V + 1, C + 1), b""));
+    assert_eq!((last, tcp_state(&two)), (Verdict::ToClient, Some(State::TimeWait)));
+}
