@@ -17,6 +17,7 @@
 #[path = "../../testing/src/targets/mod.rs"]
 mod targets;
 
+use byway_testing::{is_emulated, sample};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -217,19 +218,20 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 #[test]
 fn what_the_fuzzers_found_leaves_nothing_behind() {
     let mut checked = 0;
-    for input in corpus("operations") {
+    for input in sample(corpus("operations")) {
         operations::run_watched(&input, &mut |byway| {
             checked += 1;
             check(byway);
         });
     }
-    for input in corpus("records") {
+    for input in sample(corpus("records")) {
         records::run_watched(&input, &mut |byway| {
             checked += 1;
             check(byway);
         });
     }
-    assert!(checked > 5_000, "{checked} steps are too few");
+    let least = if is_emulated() { 500 } else { 5_000 };
+    assert!(checked > least, "{checked} steps are too few");
 }
 
 proptest! {

@@ -259,12 +259,11 @@ const SERVERS: [u32; 4] = [0x3000_0000, 0, 1_000, 1 << 24];
 
 #[test]
 fn both_ends_begin_anew() {
-    let mut number = 0_usize;
-    for (before, anew, afterwards) in
-        BEFORE.iter().flat_map(|b| ANEW.iter().flat_map(move |a| AFTERWARDS.iter().map(move |c| (*b, *a, *c))))
-    {
-        for (client, server) in CLIENTS.iter().flat_map(|c| SERVERS.map(|v| (*c, v))) {
-            number += 1;
+    let stories =
+        BEFORE.iter().flat_map(|b| ANEW.iter().flat_map(move |a| AFTERWARDS.iter().map(move |c| (*b, *a, *c))));
+    for (story, (before, anew, afterwards)) in sample(stories.enumerate()) {
+        let numbers = CLIENTS.iter().flat_map(|c| SERVERS.map(|v| (*c, v)));
+        for (number, (client, server)) in (1 + story * numbers.clone().count()..).zip(numbers) {
             let first = [1_000, 0xffff_ff00, 0x7fff_fff0][number % 3];
             let starts = [(first, client), (first ^ 0x1111_0000, server)]
                 .map(|(first, by)| (0..12).map(|n| by.wrapping_mul(n).wrapping_add(first)).collect());

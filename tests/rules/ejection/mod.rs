@@ -50,12 +50,11 @@ fn a_failing_server_goes_and_comes_back() {
 /// A server with a few failures stays, as does one whose failures are those of single clients.
 #[test]
 fn few_failures_are_no_reason() {
-    for choice in BOTH_CHOICES {
-        for how in [RefusesOneIn(100), RefusesOneIn(20)] {
-            let mut world = World::new(&[how; 3], choice);
-            world.run(100);
-            assert_eq!((0..3).map(|n| world.measured(n).ejections).sum::<u32>(), 0, "{choice:?} {how:?}");
-        }
+    let each_way = |choice| [RefusesOneIn(100), RefusesOneIn(20)].map(|how| (choice, how));
+    for (choice, how) in sample(BOTH_CHOICES.into_iter().flat_map(each_way)) {
+        let mut world = World::new(&[how; 3], choice);
+        world.run(100);
+        assert_eq!((0..3).map(|n| world.measured(n).ejections).sum::<u32>(), 0, "{choice:?} {how:?}");
     }
 }
 
@@ -247,28 +246,27 @@ fn a_probe_is_judged_by_its_server() {
 /// its load. Where few come, a probe that fails is one client in few.
 #[test]
 fn a_busy_group_looks_for_its_servers_more_often() {
-    for choice in BOTH_CHOICES {
-        for how in [Refuses, Hangs] {
-            let dead = |rate, seconds| {
-                let mut world = World::new(&[Well; 3], choice);
-                world.run_at(rate, 4);
-                world.servers[0] = how;
-                while !world.measured(0).ejected {
-                    world.run_at(rate, 1);
-                }
-                let probes = world.run_at(rate, seconds)[0];
-                world.servers[0] = Well;
-                let before = world.now;
-                while world.measured(0).ejected {
-                    world.run_at(rate, 1);
-                }
-                (probes, (world.now.as_micros() - before.as_micros()) / 1_000_000)
-            };
-            let (probes, missed) = dead(500, 16);
-            assert!((4..=8).contains(&probes) && missed <= 4, "{choice:?} {how:?}: {probes} probes, {missed} s");
-            let (probes, _) = dead(10, 100);
-            assert!(probes <= 6, "{choice:?} {how:?}: {probes} probes");
-        }
+    let each_way = |choice| [Refuses, Hangs].map(|how| (choice, how));
+    for (choice, how) in sample(BOTH_CHOICES.into_iter().flat_map(each_way)) {
+        let dead = |rate, seconds| {
+            let mut world = World::new(&[Well; 3], choice);
+            world.run_at(rate, 4);
+            world.servers[0] = how;
+            while !world.measured(0).ejected {
+                world.run_at(rate, 1);
+            }
+            let probes = world.run_at(rate, seconds)[0];
+            world.servers[0] = Well;
+            let before = world.now;
+            while world.measured(0).ejected {
+                world.run_at(rate, 1);
+            }
+            (probes, (world.now.as_micros() - before.as_micros()) / 1_000_000)
+        };
+        let (probes, missed) = dead(500, 16);
+        assert!((4..=8).contains(&probes) && missed <= 4, "{choice:?} {how:?}: {probes} probes, {missed} s");
+        let (probes, _) = dead(10, 100);
+        assert!(probes <= 6, "{choice:?} {how:?}: {probes} probes");
     }
 }
 
