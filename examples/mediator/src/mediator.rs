@@ -9,7 +9,7 @@ use byway::{Heap, Instant, Translator};
 use smoltcp::phy;
 
 use crate::clients::{Holder, Holders};
-use crate::coap::exchange::{Exchanges, Settings, Source};
+use crate::coap::exchange::{Exchanges, Failure, Settings, Source};
 use crate::counters::{Counters, Reason};
 use crate::far::{Far, STACK, carrier};
 use crate::http::host::Hosts;
@@ -248,7 +248,10 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
                 any = true;
                 if let Some((session, _)) = self.sessions.get_mut(&number) {
                     session.failed(why, &mut self.shared);
-                    self.drive(now, number);
+                    // One that has found no identifier waits for the next check.
+                    if why != Failure::Exhausted {
+                        self.drive(now, number);
+                    }
                 }
             }
             if self.shared.far.take_released() {
@@ -273,12 +276,15 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
     fn receive(&mut self, datagram: &mut Vec<u8>) -> Option<Source> {
         let far = &mut self.shared.far;
         if let Some(way) = far.receive(datagram) {
-            return Some(Source { way, server: far.server(way), place: None });
+            let here = far.place(way);
+            let (server, alternative) = (here.map(|here| here.server), here.map(|here| here.alternative));
+            return Some(Source { way, server, alternative, place: None });
         }
         while let Some((way, place)) = far.receive_past(datagram) {
             // If byway leads its connection there, it may be for any transfer.
             let is_there = far.place(way).is_some_and(|now| now.is_at(&place));
-            let source = Source { way, server: Some(place.server), place: (!is_there).then_some(place) };
+            let (server, alternative) = (Some(place.server), Some(place.alternative));
+            let source = Source { way, server, alternative, place: (!is_there).then_some(place) };
             if is_there || self.shared.exchanges.expects(source, datagram) {
                 return Some(source);
             }

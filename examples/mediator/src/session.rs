@@ -338,7 +338,7 @@ impl Session {
         let Some((ticket, request)) = self.waiting.take() else {
             return;
         };
-        match shared.far.lease(now, request.resource()) {
+        match shared.far.lease(now, request.client, request.origin, request.resource()) {
             Some(lane) => (self.transfer, self.since) = (Some(Transfer::new(request, lane)), None),
             None => self.waiting = Some((ticket, request)),
         }
@@ -380,8 +380,9 @@ impl Session {
             Failure::Silent => shared.counters.count(Reason::Silent),
             Failure::TooLong => shared.counters.count(Reason::TooLong),
             Failure::Restless => shared.counters.count(Reason::NotReplayable),
+            Failure::Exhausted => shared.counters.count(Reason::NoIdentifiers),
             // Counted where they were noticed.
-            Failure::TimedOut | Failure::Reset | Failure::Ambiguous | Failure::Exhausted => {}
+            Failure::TimedOut | Failure::Reset | Failure::Ambiguous => {}
         }
         let step = transfer.failed(why);
         self.step(self.active, None, step, shared);

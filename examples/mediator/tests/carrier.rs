@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 
 use byway::{Config, Divert, Heap, Instant, Translator};
 use byway_mediator::far::carrier::{Carrier, Dropped, Ports, client, inside, outside};
-use byway_mediator::far::{Far, Lane, Way};
+use byway_mediator::far::{Far, Lane, STACK, Way};
 use smoltcp::phy;
 
 const ALTERNATIVE: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
@@ -32,7 +32,7 @@ impl World {
         byway.divert(Divert::new(ORIGIN).to(SocketAddrV4::new(inside(*at.ip()), at.port()))).unwrap();
         let now = Instant::from_secs(1);
         let mut far = Far::new(carrier, byway, 9, now);
-        let lane = far.lease(now, None).unwrap();
+        let lane = far.lease(now, STACK, ORIGIN, None).unwrap();
         Self { far, server, now, lane }
     }
 

@@ -35,7 +35,7 @@ impl Both {
         let (mut byway, portion) = (translator(), translator());
         byway.divert(Divert::new(ORIGIN).to(SERVERS[0])).unwrap();
         let mut far = Far::new(Link::new(Duration::from_millis(5), 0, 1), byway, 7, NOW);
-        let way = Way { lane: far.lease(NOW, None).unwrap(), client: STACK, origin: ORIGIN };
+        let way = Way { lane: far.lease(NOW, STACK, ORIGIN, None).unwrap(), client: STACK, origin: ORIGIN };
         let end = |role| Exchange::open(&folder, role).unwrap();
         let (proxy, portion) = (end(Role::ToServer), (end(Role::ToClient), portion));
         let mut both = Self { folder, proxy, far, way, portion };

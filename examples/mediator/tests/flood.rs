@@ -104,7 +104,7 @@ fn packets_for_nobody_have_an_end() {
 fn packets_for_somebody_have_an_end() {
     for stays in [false, true] {
         let mut far = Far::new(Endless { taken: 0 }, translator(), 7, NOW);
-        let way = Way { lane: far.lease(NOW, None).unwrap(), client: STACK, origin: ORIGIN };
+        let way = Way { lane: far.lease(NOW, STACK, ORIGIN, None).unwrap(), client: STACK, origin: ORIGIN };
         assert!(far.send(way, b"request"));
         far.poll(NOW);
         if stays {

@@ -12,7 +12,7 @@ use byway::Instant;
 use byway_mediator::coap::block::Block;
 use byway_mediator::coap::message::{Code, Kind, Message, Uint, option, write};
 use byway_mediator::counters::Reason;
-use byway_mediator::far::lanes::EXCHANGE_LIFETIME;
+use byway_mediator::far::identifiers::EXCHANGE_LIFETIME;
 use byway_mediator::session::BODY;
 use support::{Network, SERVERS, World, content};
 

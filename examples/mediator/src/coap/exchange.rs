@@ -9,6 +9,7 @@
 //! server that has it may be the old one.
 
 mod receive;
+mod send;
 mod timers;
 
 use core::hash::Hasher;
@@ -23,7 +24,7 @@ use smoltcp::phy;
 use super::congestion::Origin;
 pub use super::congestion::Settings;
 use super::message::{self, Code, Kind, Message, ToSend, Token};
-use crate::counters::Counters;
+use crate::counters::{Counters, Reason};
 use crate::far::{Far, Lane, Place, Way};
 
 /// How many confirmable responses are remembered, to acknowledge their repetitions.
@@ -34,7 +35,7 @@ const REMEMBERED: usize = 256;
 pub struct Ask<'a, 'b> {
     /// The owner, which gets the response.
     pub owner: usize,
-    /// The transfer's lane; another is taken, and returned here, if it has no message identifiers left.
+    /// The transfer's lane; another is taken, and returned here, if this one has no message identifiers left.
     pub lane: Lane,
     /// The resource that no other transfer may fetch or store in that lane.
     pub resource: Option<u64>,
@@ -65,7 +66,7 @@ pub enum Failure {
     Reset,
     /// The origin was silent before, and may not be asked again yet.
     Silent,
-    /// An instruction may have moved it between two transmissions, and it must not be executed twice.
+    /// Two servers may get it, or one as if it were two requests, and it must not be executed twice.
     Ambiguous,
     /// No message identifier may be used just now: it is to be tried again.
     Exhausted,
@@ -99,6 +100,13 @@ enum Peer {
     Server(SocketAddrV4),
 }
 
+/// The identifier of a message, and the alternative endpoint whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct MessageId {
+    at: SocketAddrV4,
+    id: u16,
+}
+
 #[derive(Debug)]
 struct Exchange {
     owner: usize,
@@ -106,7 +114,10 @@ struct Exchange {
     place: Option<Place>,
     /// The peer whose turns it takes.
     peer: Peer,
-    id: u16,
+    /// Its identifier, from when it is first sent.
+    id: Option<MessageId>,
+    /// Whether it gets another identifier when it is next sent.
+    is_renewed: bool,
     bytes: Vec<u8>,
     state: State,
     is_idempotent: bool,
@@ -122,14 +133,6 @@ impl Exchange {
     fn hears(&self, source: Source) -> bool {
         source.place.is_none_or(|from| self.place.is_some_and(|place| place.is_at(&from)))
     }
-
-    /// Sends it. False if there is no room.
-    fn send<D: phy::Device>(&self, far: &mut Far<D>) -> bool {
-        match self.place {
-            Some(place) => far.send_from(place, self.way, &self.bytes),
-            None => far.send(self.way, &self.bytes),
-        }
-    }
 }
 
 /// Where a message came from. Servers behind one origin have message identifiers of their own.
@@ -139,6 +142,8 @@ pub struct Source {
     pub way: Way,
     /// The server that it is from.
     pub server: Option<SocketAddrV4>,
+    /// The alternative endpoint that it was sent to.
+    pub alternative: Option<SocketAddrV4>,
     /// Whether it came past byway, from a server that only some transfers stay at.
     pub place: Option<Place>,
 }
@@ -159,7 +164,7 @@ pub struct Answer<'a> {
 pub struct Exchanges {
     settings: Settings,
     exchanges: HashMap<u64, Exchange>,
-    by_id: HashMap<(Lane, u16), u64>,
+    by_id: HashMap<MessageId, u64>,
     origins: HashMap<Peer, Origin>,
     remembered: VecDeque<(Instant, Source, u16, Token)>,
     failed: VecDeque<(usize, Failure)>,
@@ -217,28 +222,39 @@ impl Exchanges {
         if is_same && origin.must_wait(now) {
             return Err(Failure::Silent);
         }
-        let id = match far.next_id(ask.lane, now) {
-            Some(id) => id,
+        let mut way = Way { lane: ask.lane, client: ask.client, origin: ask.origin };
+        match ask.place {
             // To that server another lane is another client.
-            None if ask.place.is_some() => return Err(Failure::Exhausted),
-            None => {
-                let lane = far.lease(now, ask.resource).ok_or(Failure::Exhausted)?;
+            Some(place) if !far.has_ids_at(now, place.alternative) => return Err(Failure::Exhausted),
+            None if !far.has_ids(now, way) => {
+                let lane = far.lease(now, ask.client, ask.origin, ask.resource).ok_or(Failure::Exhausted)?;
                 far.release(ask.lane, ask.resource);
-                ask.lane = lane;
-                far.next_id(lane, now).ok_or(Failure::Exhausted)?
+                (ask.lane, way.lane) = (lane, lane);
             }
-        };
+            _ => {}
+        }
         let number = self.token();
         let token = Token::new(number.to_be_bytes());
-        let bytes = message::write(Kind::Confirmable, ask.code, id, token, ask.options, ask.payload);
-        let way = Way { lane: ask.lane, client: ask.client, origin: ask.origin };
+        // Its identifier follows when it is sent.
+        let bytes = message::write(Kind::Confirmable, ask.code, 0, token, ask.options, ask.payload);
         let (owner, is_idempotent, observes) = (ask.owner, ask.is_idempotent, ask.observes);
         let (state, generation) = (State::Queued, far.generation());
-        let (first, place) = (now, ask.place);
-        let exchange =
-            Exchange { owner, way, place, peer, id, bytes, state, is_idempotent, observes, generation, first };
+        let (first, place, id, is_renewed) = (now, ask.place, None, false);
+        let exchange = Exchange {
+            owner,
+            way,
+            place,
+            peer,
+            id,
+            is_renewed,
+            bytes,
+            state,
+            is_idempotent,
+            observes,
+            generation,
+            first,
+        };
         self.exchanges.insert(number, exchange);
-        self.by_id.insert((ask.lane, id), number);
         self.origins.entry(peer).or_default().queue.push_back(number);
         self.is_due = true;
         Ok(ExchangeId(number))
@@ -289,6 +305,7 @@ impl Exchanges {
         for number in hopeless {
             self.fail(number, Failure::Silent);
         }
+        let mut failed = Vec::new();
         for number in ready {
             let timeout = self.first_timeout(number);
             let Some(exchange) = self.exchanges.get_mut(&number) else {
@@ -297,7 +314,10 @@ impl Exchanges {
             let again = now + timeout;
             exchange.state = State::Sent { again, timeout, times: 0 };
             (exchange.generation, exchange.first) = (far.generation(), now);
-            let sent = exchange.send(far);
+            let sent = exchange.send(now, number, &mut self.by_id, far).unwrap_or_else(|why| {
+                failed.push((number, why));
+                true
+            });
             self.earliest = Some(self.earliest.map_or(again, |earliest| earliest.min(again)));
             if !sent {
                 // No room in the stack: as if it were lost, but noticed at once.
@@ -305,6 +325,9 @@ impl Exchanges {
                 exchange.state = State::Sent { again: soon, timeout, times: 0 };
                 self.earliest = self.earliest.map(|earliest| earliest.min(soon));
             }
+        }
+        for (number, why) in failed {
+            self.give_up(number, why, counters);
         }
     }
 
@@ -335,16 +358,11 @@ impl Exchanges {
     /// Gives a request another message identifier: it is a new message, not a repetition, which a server that has seen the
     /// old one would answer from memory. It keeps the old one if there is none left. What answers it may come from a server
     /// that has started again, with identifiers that are known.
-    fn renew_id<D: phy::Device>(&mut self, now: Instant, number: u64, far: &mut Far<D>) {
-        if let Some(exchange) = self.exchanges.get_mut(&number)
-            && let Some(id) = far.next_id(exchange.way.lane, now)
-        {
-            self.by_id.remove(&(exchange.way.lane, exchange.id));
-            self.by_id.insert((exchange.way.lane, id), number);
+    fn renew_id(&mut self, number: u64) {
+        if let Some(exchange) = self.exchanges.get_mut(&number) {
+            exchange.is_renewed = true;
             let token = Token::new(number.to_be_bytes());
             self.remembered.retain(|(.., known)| *known != token);
-            exchange.id = id;
-            message::set_id(&mut exchange.bytes, id);
         }
     }
 
@@ -360,6 +378,17 @@ impl Exchanges {
         }
     }
 
+    /// Fails, for a reason that is counted here.
+    fn give_up(&mut self, number: u64, why: Failure, counters: &mut Counters) {
+        match why {
+            Failure::Ambiguous => counters.count(Reason::Ambiguous),
+            Failure::TimedOut => counters.count(Reason::TimedOut),
+            // Counted by its owner.
+            _ => {}
+        }
+        self.fail(number, why);
+    }
+
     fn fail(&mut self, number: u64, why: Failure) {
         if let Some(exchange) = self.exchanges.get(&number) {
             self.failed.push_back((exchange.owner, why));
@@ -369,8 +398,15 @@ impl Exchanges {
 
     fn end(&mut self, number: u64) {
         self.leave_turn(number);
-        if let Some(exchange) = self.exchanges.remove(&number) {
-            self.by_id.remove(&(exchange.way.lane, exchange.id));
+        if let Some(id) = self.exchanges.remove(&number).and_then(|exchange| exchange.id) {
+            self.forget_id(id, number);
+        }
+    }
+
+    /// An identifier may be a later request's by now.
+    fn forget_id(&mut self, id: MessageId, number: u64) {
+        if self.by_id.get(&id) == Some(&number) {
+            self.by_id.remove(&id);
         }
     }
 

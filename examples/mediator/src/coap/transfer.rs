@@ -321,9 +321,13 @@ impl Transfer {
         Ok(())
     }
 
-    /// The request in flight has failed. Nothing, if it is worth another attempt.
+    /// The request in flight has failed. Nothing, if it is worth another attempt, at once or when there are identifiers.
     pub fn failed<'a>(&mut self, why: Failure) -> Step<'a> {
         self.exchange = None;
+        if why == Failure::Exhausted && !matches!(self.phase, Phase::Done) {
+            self.is_starved = true;
+            return Step::Nothing;
+        }
         let is_begun = matches!(self.phase, Phase::Download { .. });
         if is_begun && why == Failure::TimedOut && self.attempts < ATTEMPTS {
             self.attempts += 1;

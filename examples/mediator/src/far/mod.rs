@@ -31,7 +31,7 @@
 //!
 //! // A smoltcp stack over both. The proxy sends to the origin, whatever the rules are.
 //! let mut far = Far::new(carrier, byway, seed, now);
-//! let lane = far.lease(now, None).ok_or("no lane is free")?;
+//! let lane = far.lease(now, STACK, origin, None).ok_or("no lane is free")?;
 //! let way = Way { lane, client: STACK, origin };
 //! far.send(way, b"for the first");
 //! far.poll(now); // at `far.poll_at(now)`, and when a socket is readable (`Carrier::mark_ready`)
@@ -62,6 +62,7 @@
 
 pub mod bypass;
 pub mod carrier;
+pub mod identifiers;
 pub mod lanes;
 pub mod link;
 pub mod outside;
@@ -72,7 +73,7 @@ use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use byway::device::TranslatingDevice;
-use byway::{Heap, Instant, Protocol, Translator};
+use byway::{Heap, Instant, Protocol, Translator, Verdict};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::udp;
@@ -81,8 +82,9 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use bypass::Bypass;
 pub use bypass::Place;
+use identifiers::Identifiers;
 pub use lanes::Lane;
-use lanes::{Identifiers, MAX_LANES};
+use lanes::MAX_LANES;
 
 /// The stack's address: the dummy address of RFC 7600. It is in no packet that leaves the machine, since byway replaces
 /// it.
@@ -127,6 +129,7 @@ pub struct Far<D> {
     interface: Interface,
     sockets: SocketSet<'static>,
     lanes: Vec<LaneSocket>,
+    ids: Identifiers,
     current: usize,
     next_port: u16,
     /// Whether a lane was released since the last call of [`Self::take_released`].
@@ -140,7 +143,6 @@ struct LaneSocket {
     generation: u32,
     /// The transfers that use it: what each fetches or stores, if no other may do so beside it.
     users: Vec<Option<u64>>,
-    ids: Identifiers,
 }
 
 impl<D: phy::Device> Far<D> {
@@ -167,6 +169,7 @@ impl<D: phy::Device> Far<D> {
             interface,
             sockets: SocketSet::new(vec![]),
             lanes: Vec::new(),
+            ids: Identifiers::new(seed),
             current: 0,
             next_port: first,
             has_released: false,
@@ -222,27 +225,36 @@ impl<D: phy::Device> Far<D> {
         Some(Instant::from_micros(u64::try_from(earliest.total_micros()).unwrap_or(0)))
     }
 
-    /// Gives a transfer a lane, which [`release`](Self::release) returns.
+    /// Gives a transfer of this client from this origin a lane, which [`release`](Self::release) returns.
     ///
     /// Two transfers of one `resource` never share a lane: a CoAP endpoint cannot have two block-wise transfers of one
     /// resource at once (RFC 7959, section 2.4), and servers that keep such a transfer's state give them each other's.
     ///
     /// `None` if there is no such lane, or all have used up their message identifiers: wait for a release.
-    pub fn lease(&mut self, now: Instant, resource: Option<u64>) -> Option<Lane> {
+    pub fn lease(
+        &mut self,
+        now: Instant,
+        client: Ipv4Addr,
+        origin: SocketAddrV4,
+        resource: Option<u64>,
+    ) -> Option<Lane> {
         let generation = self.generation();
-        let fits = |lane: &LaneSocket| lane.ids.any(now) && (resource.is_none() || !lane.users.contains(&resource));
-        let is_new = |lane: &LaneSocket| lane.generation == generation && fits(lane);
-        let lane = if self.lanes.get(self.current).is_some_and(is_new) {
+        let fits = |(number, lane): (usize, &LaneSocket)| {
+            (resource.is_none() || !lane.users.contains(&resource))
+                && self.has_ids(now, Way { lane: Lane(number), client, origin })
+        };
+        let is_new = |(number, lane): (usize, &LaneSocket)| lane.generation == generation && fits((number, lane));
+        let lane = if self.lanes.get(self.current).is_some_and(|lane| is_new((self.current, lane))) {
             self.current
-        } else if let Some(lane) = self.lanes.iter().position(is_new) {
+        } else if let Some(lane) = self.lanes.iter().enumerate().position(is_new) {
             lane
-        } else if let Some(idle) = self.lanes.iter().position(|lane| lane.users.is_empty() && lane.ids.any(now)) {
+        } else if let Some(idle) = self.lanes.iter().position(|lane| lane.users.is_empty()) {
             self.renew(idle, generation)
         } else if self.lanes.len() < MAX_LANES {
-            self.add(now, generation)
+            self.add(generation)
         } else {
             // Shared with transfers that began under older rules.
-            self.lanes.iter().position(fits)?
+            self.lanes.iter().enumerate().position(fits)?
         };
         self.current = lane;
         self.lanes.get_mut(lane)?.users.push(resource);
@@ -264,9 +276,45 @@ impl<D: phy::Device> Far<D> {
         core::mem::replace(&mut self.has_released, false)
     }
 
-    /// The identifier of the next message in a lane. `None` if it has none left: lease another.
-    pub fn next_id(&mut self, lane: Lane, now: Instant) -> Option<u16> {
-        self.lanes.get_mut(lane.0)?.ids.take(now)
+    /// Whether there is an identifier for a message that goes this way, as far as is known before byway has it.
+    #[must_use]
+    pub fn has_ids(&self, now: Instant, way: Way) -> bool {
+        self.place(way).is_none_or(|place| self.has_ids_at(now, place.alternative))
+    }
+
+    /// Whether there is an identifier for a message from this alternative endpoint.
+    #[must_use]
+    pub fn has_ids_at(&self, now: Instant, alternative: SocketAddrV4) -> bool {
+        self.ids.any(alternative, now)
+    }
+
+    /// The identifier of the next message from this alternative endpoint. `None` if it has none left.
+    pub fn next_id(&mut self, now: Instant, alternative: SocketAddrV4) -> Option<u16> {
+        self.ids.take(alternative, now)
+    }
+
+    /// Has byway translate a packet with this datagram, and says from where to where it goes. byway counts it as sent, so send it
+    /// there ([`send_to`](Self::send_to)). It may be changed before, but not its length: which message identifier it can have
+    /// depends on where it goes from. `None` if byway drops it.
+    pub fn route(&mut self, way: Way, datagram: &[u8]) -> Option<Place> {
+        let port = self.lanes.get(way.lane.0)?.port;
+        let mut packet = carrier::packet(SocketAddrV4::new(way.client, port), way.origin, datagram);
+        if packet.len() > MTU {
+            return None;
+        }
+        let now = self.now;
+        match self.translator_mut().translate(now, &mut packet) {
+            Verdict::ToServer | Verdict::Pass => {}
+            Verdict::ToClient | Verdict::Hold | Verdict::Drop(_) => return None,
+        }
+        let (alternative, server, _) = carrier::datagram(&packet)?;
+        Some(Place { alternative, server, generation: self.generation() })
+    }
+
+    /// Sends a datagram to the server of a place, past byway. False if there is no room.
+    pub fn send_to(&mut self, place: Place, datagram: &[u8]) -> bool {
+        let now = timestamp(self.now);
+        self.device.inner_mut().send(now, place, datagram)
     }
 
     /// Sends a datagram with the next [`poll`](Self::poll). False if there is no room.
@@ -335,8 +383,7 @@ impl<D: phy::Device> Far<D> {
         if place.generation == self.generation() {
             return self.send(way, datagram);
         }
-        let now = timestamp(self.now);
-        self.device.inner_mut().send(now, place, datagram)
+        self.send_to(place, datagram)
     }
 
     /// Takes a packet that a server has sent to this alternative endpoint and that has not come by the device: another process
@@ -384,13 +431,10 @@ impl<D: phy::Device> Far<D> {
         self.lanes.len()
     }
 
-    fn add(&mut self, now: Instant, generation: u32) -> usize {
+    fn add(&mut self, generation: u32) -> usize {
         let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; WAITING], vec![0; WAITING * MTU]);
         let handle = self.sockets.add(udp::Socket::new(buffer(), buffer()));
-        // Each lane begins elsewhere, and none where the one before the restart did.
-        let first = self.next_port.rotate_left(7) ^ self.next_port;
-        let ids = Identifiers::new(first, now);
-        self.lanes.push(LaneSocket { handle, port: 0, generation, users: Vec::new(), ids });
+        self.lanes.push(LaneSocket { handle, port: 0, generation, users: Vec::new() });
         self.renew(self.lanes.len() - 1, generation)
     }
 

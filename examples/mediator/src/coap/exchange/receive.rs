@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use byway::Instant;
 
-use super::{Answer, Exchange, Exchanges, Failure, Peer, REMEMBERED, Source, State};
+use super::{Answer, Exchange, Exchanges, Failure, MessageId, Peer, REMEMBERED, Source, State};
 use crate::coap::message::{self, Code, Kind, Message};
 use crate::counters::{Counters, Reason};
-use crate::far::lanes::EXCHANGE_LIFETIME;
+use crate::far::identifiers::EXCHANGE_LIFETIME;
 
 impl Exchanges {
     /// Takes a datagram that has come this way. Gives the response in it, if it is the first one to a request.
@@ -61,7 +61,7 @@ impl Exchanges {
             counters.count(Reason::ForeignEndpoint);
             return None;
         }
-        if message.kind == Kind::Acknowledgement && message.id != exchange.id {
+        if message.kind == Kind::Acknowledgement && exchange.id.is_none_or(|id| id.id != message.id) {
             counters.count(Reason::ForeignId);
             return None;
         }
@@ -93,7 +93,7 @@ impl Exchanges {
             return false;
         };
         let number = if message.code == Code::EMPTY {
-            self.by_id.get(&(source.way.lane, message.id)).copied()
+            self.with_id(source, &message)
         } else {
             <[u8; 8]>::try_from(message.token.as_bytes()).ok().map(u64::from_be_bytes)
         };
@@ -102,9 +102,14 @@ impl Exchanges {
             || self.remembers(source, &message)
     }
 
+    /// The request with this message's identifier, at the endpoint that the message was sent to.
+    fn with_id(&self, source: Source, message: &Message<'_>) -> Option<u64> {
+        self.by_id.get(&MessageId { at: source.alternative?, id: message.id }).copied()
+    }
+
     fn receive_empty(&mut self, now: Instant, source: Source, message: &Message<'_>, counters: &mut Counters) {
         let way = source.way;
-        let number = self.by_id.get(&(way.lane, message.id)).copied();
+        let number = self.with_id(source, message);
         let exchange =
             number.and_then(|number| self.exchanges.get_mut(&number)).filter(|e| e.way == way && e.hears(source));
         let (Some(number), Some(exchange)) = (number, exchange) else {

@@ -56,7 +56,10 @@ impl Exchanges {
                     if timeout >= self.settings.ack_timeout {
                         counters.count(Reason::Retransmissions);
                     }
-                    exchange.send(far);
+                    if let Err(why) = exchange.send(now, *number, &mut self.by_id, far) {
+                        failed.push((*number, why));
+                        continue;
+                    }
                     exchange.generation = far.generation();
                     if let Some(origin) = self.origins.get_mut(&exchange.peer) {
                         origin.sent(now, exchange.bytes.len());
@@ -70,15 +73,11 @@ impl Exchanges {
         }
         self.earliest = earliest;
         for number in stale {
-            self.register_again(now, number, far, counters);
+            self.register_again(number, counters);
         }
         for (number, why) in failed {
-            match why {
-                Failure::Ambiguous => counters.count(Reason::Ambiguous),
-                _ => counters.count(Reason::TimedOut),
-            }
             let waiting = if why == Failure::TimedOut { self.fall_silent(number) } else { VecDeque::new() };
-            self.fail(number, why);
+            self.give_up(number, why, counters);
             for number in waiting {
                 self.fail(number, Failure::Silent);
             }
@@ -135,7 +134,7 @@ impl Exchanges {
         }
         for number in observing {
             // A server that has known this observer before must not take it for a repetition.
-            self.renew_id(now, number, far);
+            self.renew_id(number);
         }
     }
 
@@ -191,7 +190,7 @@ impl Exchanges {
     }
 
     /// Nothing was heard of an observed resource for so long that its server may have forgotten the observer.
-    fn register_again<D: phy::Device>(&mut self, now: Instant, number: u64, far: &mut Far<D>, counters: &mut Counters) {
+    fn register_again(&mut self, number: u64, counters: &mut Counters) {
         let Some(peer) = self.exchanges.get(&number).map(|exchange| exchange.peer) else {
             return;
         };
@@ -200,7 +199,7 @@ impl Exchanges {
             return;
         }
         counters.count(Reason::RegisteredAgain);
-        self.renew_id(now, number, far);
+        self.renew_id(number);
         self.origins.entry(peer).or_default().queue.push_back(number);
         self.is_due = true;
     }
