@@ -97,8 +97,10 @@ reasons! {
     TooLong = "too_long",
     /// An HTTP client went away before its response was complete.
     ClientGone = "client_gone",
-    /// An HTTP client was silent for too long.
+    /// An HTTP client was silent for too long when it was its turn.
     ClientIdle = "client_idle",
+    /// An HTTP client was not silent, but sent a request or read a response too slowly.
+    ClientSlow = "client_slow",
     /// A connection on which nothing was asked for was closed, to make room for another one.
     Displaced = "displaced",
     /// A connection was refused because there are as many as configured.

@@ -139,6 +139,7 @@ fn arguments() -> Result<Command, String> {
             "connections" => settings.connections = read(&name, &value)?,
             "per-client" => settings.per_client = Some(read(&name, &value)?),
             "patience" => settings.patience = read(&name, &value)?,
+            "min-rate" => settings.min_rate = read(&name, &value)?,
             "moves" => moves = read(&name, &value)?,
             "mib" => mib = read(&name, &value)?,
             "config" => {}

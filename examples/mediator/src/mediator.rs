@@ -14,9 +14,9 @@ use crate::counters::{Counters, Reason};
 use crate::far::{Far, STACK, carrier};
 use crate::http::host::Hosts;
 use crate::map::uri::Origin;
-use crate::session::{Session, Shared, Stream};
+use crate::session::{Pace, Session, Shared, Stream};
 
-/// How often silent clients are looked for.
+/// How often slow clients are looked for.
 const CHECKED: Duration = Duration::from_secs(1);
 
 /// How often further packets are looked for before clients and instructions have their turn.
@@ -37,8 +37,8 @@ pub struct Config {
     pub connections: usize,
     /// The most of them that one client has, by its address. Default 1024.
     pub per_client: usize,
-    /// How long an HTTP client may be silent when it is its turn. Default 60 s.
-    pub patience: Duration,
+    /// How slow an HTTP client may be when it is its turn. Default 240 bytes a second in the long run, and 60 s behind that.
+    pub pace: Pace,
     /// 32 bytes of randomness, for tokens, ports and identifiers.
     pub entropy: [u8; 32],
 }
@@ -47,9 +47,9 @@ impl Config {
     /// The defaults.
     #[must_use]
     pub fn new(origins: Vec<Origin>, entropy: [u8; 32]) -> Self {
-        let patience = Duration::from_secs(60);
+        let pace = Pace { patience: Duration::from_secs(60), min_rate: 240 };
         let (hosts, coap) = (Hosts::default(), Settings::default());
-        Self { origins, hosts, coap, block: 6, connections: 4096, per_client: 1024, patience, entropy }
+        Self { origins, hosts, coap, block: 6, connections: 4096, per_client: 1024, pace, entropy }
     }
 }
 
@@ -91,7 +91,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             origins: config.origins,
             hosts: config.hosts,
             block: config.block,
-            patience: config.patience,
+            pace: config.pace,
             tickets: 0,
         };
         Self {
@@ -337,10 +337,8 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
 
     fn check(&mut self, now: Instant) {
         let mut changed = Vec::new();
-        for (number, (session, _)) in &mut self.sessions {
-            let was_waiting = session.is_waiting();
-            session.check(now, &mut self.shared);
-            if session.is_closed() || was_waiting != session.is_waiting() || session.is_starved() {
+        for (number, (session, stream)) in &mut self.sessions {
+            if session.check(now, stream, &mut self.shared) {
                 changed.push(*number);
             }
         }

@@ -4,12 +4,13 @@
 //! What a session holds is at most: [`HEAD`] bytes of input, [`BODY`] bytes of a request's body, [`OUTPUT`] bytes of
 //! output, and one CoAP message in flight.
 
+mod pace;
 mod request;
 mod respond;
 mod transport;
+mod watch;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
-use core::time::Duration;
 use std::io::{self, Read, Write};
 
 use byway::Instant;
@@ -25,6 +26,9 @@ use crate::http::body::Decoder;
 use crate::http::head::Framing;
 use crate::http::host::Hosts;
 use crate::map::uri::Origin;
+use pace::Clock;
+pub use pace::Pace;
+use watch::Stage;
 
 /// The longest head of a request, and the most input that waits, in bytes.
 pub const HEAD: usize = 6144;
@@ -62,8 +66,8 @@ pub struct Shared<D> {
     pub hosts: Hosts,
     /// The exponent of the largest block.
     pub block: u8,
-    /// How long a client may be silent when it is its turn.
-    pub patience: Duration,
+    /// How slow clients may be.
+    pub pace: Pace,
     /// How many requests have begun to wait for a lane.
     pub tickets: u64,
 }
@@ -117,7 +121,10 @@ pub struct Session {
     skipped: usize,
     /// When something last went in or out.
     active: Instant,
-    /// Since when a head is incomplete, or a request waits for a lane, as far as was noticed.
+    /// How far the client is behind.
+    clock: Clock,
+    stage: Stage,
+    /// Since when a request waits for a lane, as far as was noticed.
     since: Option<Instant>,
     is_readable: bool,
     is_writable: bool,
@@ -152,6 +159,8 @@ impl Session {
             },
             skipped: 0,
             active: now,
+            clock: Clock::new(now),
+            stage: Stage::Idle,
             since: None,
             is_readable: true,
             is_writable: true,
@@ -203,8 +212,9 @@ impl Session {
         stream: &mut impl Stream,
         shared: &mut Shared<D>,
     ) {
+        self.clock.read(now);
         loop {
-            let has_read = self.read(now, stream, &mut shared.counters);
+            let has_read = self.read(now, stream, shared);
             let has_worked = self.work(now, number, shared);
             if self.has_ended && !has_worked {
                 self.input_ended(&mut shared.counters);
@@ -215,49 +225,10 @@ impl Session {
                 return;
             }
             if !(has_read || has_worked || has_written) {
-                return;
+                break;
             }
         }
-    }
-
-    /// Closes it if its client has been silent for too long while it was its turn, or has not completed the head of a
-    /// request for so long. A request that has waited for a lane for so long is refused: [`drive`](Self::drive) it then.
-    pub fn check<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
-        let is_clients_turn = match self.state {
-            State::Head | State::Closing => true,
-            State::Working if self.is_starved() => {
-                self.active = now;
-                false
-            }
-            State::Working => self.sent < self.output.len() || !self.decoder.is_done(),
-            State::Lingering { until, .. } => {
-                if until <= now {
-                    self.state = State::Closed;
-                }
-                false
-            }
-            State::Closed => false,
-        };
-        // A head that waits behind a response is not late.
-        let is_due = self.state == State::Head && !self.input.is_empty() && self.has_room();
-        let is_late = if is_due || self.is_waiting() {
-            *self.since.get_or_insert(now) + shared.patience <= now
-        } else {
-            self.since = None;
-            false
-        };
-        if is_late && self.waiting.take().is_some() {
-            self.refuse(503, Reason::NoLane, "too many transfers of this resource at once", shared);
-        } else if is_late || (is_clients_turn && self.active + shared.patience <= now) {
-            let is_idle = self.state == State::Head && self.input.is_empty();
-            if !is_idle {
-                shared.counters.count(Reason::ClientIdle);
-            }
-            self.state = State::Closed;
-        }
-        if self.state == State::Closed {
-            self.end(shared);
-        }
+        self.note_turn(now);
     }
 
     fn end<D: phy::Device>(&mut self, shared: &mut Shared<D>) {
@@ -339,7 +310,7 @@ impl Session {
             return;
         };
         match shared.far.lease(now, request.client, request.origin, request.resource()) {
-            Some(lane) => (self.transfer, self.since) = (Some(Transfer::new(request, lane)), None),
+            Some(lane) => self.transfer = Some(Transfer::new(request, lane)),
             None => self.waiting = Some((ticket, request)),
         }
     }

@@ -12,6 +12,7 @@ use crate::far::carrier::{Carrier, Ports};
 use crate::far::outside::Outside;
 use crate::http::host::Hosts;
 use crate::map::uri::Origin;
+use crate::session::Pace;
 
 /// Usage of the program.
 pub const USAGE: &str = "\
@@ -39,7 +40,9 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
   --nstart N                   requests to an origin at once that are neither acknowledged nor answered (1)
   --connections N              HTTP clients at once (4096)
   --per-client N               connections of one address at once (a quarter of all; behind another proxy all have its address)
-  --patience SECONDS           how long a client may be silent when it is its turn (60)
+  --patience SECONDS           how long a client may be silent when it is its turn, or take for the head of a request (60)
+  --min-rate BYTES             bytes a second that a client sends or reads when it is its turn, in the long run; it may be as
+                               far behind as --patience says; 0 for any (240)
   --counters SECONDS           print what was counted, so often and if it has changed
 
 In byway's rules 198.18.x.y stands for 127.0.x.y, since a translator must not divert to loopback addresses.
@@ -90,6 +93,8 @@ pub struct Settings {
     pub per_client: Option<usize>,
     /// How long an HTTP client may be silent when it is its turn, in seconds.
     pub patience: u64,
+    /// How many bytes a second it must move then, in the long run. Zero: any number.
+    pub min_rate: u32,
     /// How often to print what was counted, if it has changed, in seconds. Zero: never.
     pub counters: u64,
 }
@@ -113,6 +118,7 @@ impl Default for Settings {
             connections: 4096,
             per_client: None,
             patience: 60,
+            min_rate: 240,
             counters: 0,
         }
     }
@@ -258,7 +264,7 @@ impl Settings {
         config.block = self.exponent()?;
         config.connections = self.connections;
         config.per_client = self.per_client.unwrap_or(self.connections.div_ceil(4));
-        config.patience = Duration::from_secs(self.patience);
+        config.pace = Pace { patience: Duration::from_secs(self.patience), min_rate: self.min_rate };
         let numbers = [
             ("nstart", self.nstart == 0),
             ("connections", self.connections == 0),

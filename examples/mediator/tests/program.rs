@@ -38,6 +38,7 @@ fn what_is_wrong_is_said_in_one_line() {
         (&["--config", "/none"], &["/none"]),
         (&["--per-client", "0"], &["per-client 0"]),
         (&["--patience", "0"], &["patience 0"]),
+        (&["--min-rate", "-1"], &["--min-rate -1"]),
         (&["--moves", "3"], &["--moves", "demo"]),
         (&["demo", "--mib", "0"], &["--mib 0", "1 to 512"]),
         (&["demo", "--mib", "513"], &["--mib 513", "1 to 512"]),

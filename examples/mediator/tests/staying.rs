@@ -221,7 +221,8 @@ fn the_response_to_what_was_executed_stays() {
 fn those_who_get_the_port_of_a_transfer_that_stays_are_answered() {
     let (mut shared, body) = (0, content(60_000));
     for ports in 2..10 {
-        let mut world = world(Network { ports, ..Network::default() });
+        // It sends a few bytes a second.
+        let mut world = world(Network { ports, min_rate: 0, ..Network::default() });
         let mut client = begin(&mut world, "PUT", body.len());
         go_on_without_end(&mut world, &mut client, &body[..20_000]);
         let at = world.mediator.translator().connections().next().unwrap().server_side;

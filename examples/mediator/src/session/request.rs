@@ -47,7 +47,8 @@ impl Session {
         };
         self.input.drain(..length);
         self.input.shrink_to(1024);
-        (self.since, self.skipped) = (None, 0);
+        self.skipped = 0;
+        self.clock.reset();
         self.request(now, head, shared);
         true
     }

@@ -13,7 +13,7 @@ use crate::http::answer::Ending;
 const LINGER: (usize, Duration) = (1 << 16, Duration::from_secs(2));
 
 impl Session {
-    pub(super) fn read(&mut self, now: Instant, stream: &mut impl Stream, counters: &mut Counters) -> bool {
+    pub(super) fn read<D>(&mut self, now: Instant, stream: &mut impl Stream, shared: &mut Shared<D>) -> bool {
         let mut any = false;
         while self.is_readable && !self.has_ended {
             let room = match self.state {
@@ -29,6 +29,9 @@ impl Session {
                 Ok(0) => self.has_ended = true,
                 Ok(length) => {
                     (any, self.active) = (true, now);
+                    if self.state == State::Working && !self.decoder.is_done() {
+                        self.clock.moved(length, &shared.pace);
+                    }
                     match &mut self.state {
                         State::Lingering { left, .. } => *left -= length.min(*left),
                         _ => {
@@ -41,7 +44,7 @@ impl Session {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
                 Err(_) => {
                     if self.state != State::Head {
-                        counters.count(Reason::ClientGone);
+                        shared.counters.count(Reason::ClientGone);
                     }
                     self.state = State::Closed;
                 }
@@ -77,6 +80,7 @@ impl Session {
                 Ok(length) if length != 0 => {
                     self.sent += length;
                     (any, self.active) = (true, now);
+                    self.clock.moved(length, &shared.pace);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_writable = false,

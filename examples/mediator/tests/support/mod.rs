@@ -30,7 +30,7 @@ const ALTERNATIVE: Ipv4Addr = Ipv4Addr::new(10, 10, 10, 10);
 pub struct Wire {
     to_proxy: VecDeque<u8>,
     from_proxy: VecDeque<u8>,
-    capacity: usize,
+    pub capacity: usize,
     pub client_has_finished: bool,
     pub proxy_has_finished: bool,
     pub is_aborted: bool,
@@ -96,6 +96,8 @@ pub struct Network {
     /// HTTP connections at once, and of one client.
     pub connections: usize,
     pub per_client: usize,
+    /// How many bytes a second a client must move.
+    pub min_rate: u32,
 }
 
 impl Default for Network {
@@ -108,6 +110,7 @@ impl Default for Network {
             ports: 256,
             connections: 4096,
             per_client: 4096,
+            min_rate: 240,
         }
     }
 }
@@ -140,6 +143,7 @@ impl World {
         config.hosts = Hosts::new(["x"]).unwrap();
         config.coap.nstart = network.nstart;
         (config.connections, config.per_client) = (network.connections, network.per_client);
+        config.pace.min_rate = network.min_rate;
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
 
