@@ -84,18 +84,26 @@ impl<'a> Clients<'a> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn word(&mut self, hash: u64, tag: u32) -> Option<&mut u32> {
-        let is_it = |word: &u32| match tag {
-            FREE => word & COUNT == 0,
-            _ => has(*word, tag),
-        };
         for bucket in buckets(hash, self.words.len()) {
-            let range = self.range(bucket);
-            let words = self.words.get(range.clone()).unwrap_or_default();
-            if let Some(place) = words.iter().position(is_it) {
-                return self.words.get_mut(range.start + place);
+            if let Some(place) = self.place(bucket, tag) {
+                return self.words.get_mut(place);
             }
         }
         None
+    }
+
+    /// The place of such a word in a bucket.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    fn place(&self, bucket: usize, tag: u32) -> Option<usize> {
+        let words = self.words.get(self.range(bucket)).unwrap_or_default();
+        words.iter().position(|word| is_it(*word, tag)).map(|place| bucket + place)
+    }
+
+    /// The same in less flash.
+    #[cfg(not(target_pointer_width = "64"))]
+    fn place(&self, bucket: usize, tag: u32) -> Option<usize> {
+        self.range(bucket).find(|place| self.words.get(*place).is_some_and(|word| is_it(*word, tag)))
     }
 
     fn range(&self, bucket: usize) -> core::ops::Range<usize> {
@@ -104,9 +112,16 @@ impl<'a> Clients<'a> {
 }
 
 /// Whether a word counts under this tag. Without its tag, such a word is a count of at least 1.
+#[cfg(target_pointer_width = "64")]
 #[inline(always)]
 const fn has(word: u32, tag: u32) -> bool {
     (word ^ tag).wrapping_sub(1) < COUNT
+}
+
+/// Whether a word counts under this tag, or, if the tag is [`FREE`], is unused.
+#[inline(always)]
+const fn is_it(word: u32, tag: u32) -> bool {
+    if word & COUNT == 0 { tag == FREE } else { word & !COUNT == tag }
 }
 
 /// Where the two buckets of a client start among this many words. A table of fewer than 16 connections has one bucket,

@@ -308,6 +308,50 @@ fn an_older_attempt_goes_on_when_the_later_one_is_reset() {
     assert_eq!(tcp_state(&talk.t), None);
 }
 
+/// The server has answered two copies of a SYN differently, and the RST about one of them comes after the answer to the other: a
+/// client that has acknowledged the answer already does not obey it. A RST with the answer's own number is obeyed.
+#[test]
+fn an_answer_outlives_the_reset_of_another_one() {
+    for sequence in [0, V, V2 - 1, V2 + 1, V2] {
+        let reset = |talk: &mut Talk, acknowledgment| talk.server(RST | ACK, sequence, acknowledgment, b"");
+        let goes_on = |mut talk: Talk, client| {
+            if sequence != V2 {
+                talk.is_completed_with(client, V2);
+            } else {
+                let before = tcp_state(&talk.t);
+                talk.client(ACK, client, V2, b"");
+                assert_eq!(tcp_state(&talk.t), before);
+            }
+        };
+        let mut talk = Talk::opening();
+        talk.server(SYN | ACK, V2 - 1, C, b"");
+        reset(&mut talk, C);
+        talk.is(State::TimeWait);
+        goes_on(talk, C);
+        // One of three was answered before.
+        let mut talk = Talk::opening();
+        talk.server(SYN | ACK, SERVER_START, C, b"");
+        talk.server(SYN | ACK, V2 - 1, C, b"");
+        reset(&mut talk, C);
+        goes_on(talk, C);
+        // The same while another attempt waits.
+        let mut talk = Talk::opening();
+        talk.client(SYN, C2 - 1, 0, b"");
+        talk.server(SYN | ACK, V2 - 1, C2, b"");
+        reset(&mut talk, C2);
+        talk.is(State::Opening);
+        goes_on(talk, C2);
+        // The client has sent its latest SYN before the answer came. What refuses that has no number, or another one.
+        if sequence != V2 {
+            let mut talk = Talk::opening();
+            talk.server(SYN | ACK, V2 - 1, C, b"");
+            talk.client(SYN, C2 - 1, 0, b"");
+            reset(&mut talk, C2);
+            talk.is_completed_with(C, V2);
+        }
+    }
+}
+
 /// A SYN reaches a server that does not listen yet, and a copy of it one that does. Its refusal is lost behind the translator,
 /// or comes to a client that has gone on already, and both ends are established.
 #[test]

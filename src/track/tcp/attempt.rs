@@ -71,13 +71,13 @@ impl Tcp {
         self.claims.set_attempt(Attempt::Syn);
     }
 
-    /// A handshake was reset by the side that sends in this direction. The server may have answered one copy of the SYN
-    /// with a RST, and answer the next one differently. The client may have sent its other SYN after the one that it
+    /// A handshake was reset by the side that sends in this direction, with this sequence number. The server may have
+    /// answered one copy of the SYN with a RST, and another one differently, before or after it: once the client has
+    /// acknowledged that answer, it does not obey the RST. The client may have sent its other SYN after the one that it
     /// has given up.
-    pub(crate) fn await_another_answer(&mut self, direction: Direction) {
-        // Whether the server has answered the other attempt already.
-        let answered = self.phase == Phase::Opening && self.claims.syn_acknowledged(ToServer);
-        let answer = if answered { self.sequences.expected(ToServer) } else { self.claims.numbers[1] };
+    pub(crate) fn await_another_answer(&mut self, direction: Direction, number: u32) {
+        let latest = self.sequences.expected(ToServer);
+        let answer = if latest != 0 && number != latest { latest } else { self.claims.numbers[1] };
         self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] }, answer);
     }
 

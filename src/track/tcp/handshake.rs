@@ -186,7 +186,7 @@ impl Tcp {
         }
         // The first byte of the other attempt may look like data of the latest one.
         let begins =
-            if goes_on && (latest || self.claims.numbers[0] != segment.sequence) { expected } else { segment.sequence };
+            if goes_on && (latest || !self.acknowledges_other(segment.sequence)) { expected } else { segment.sequence };
         self.sequences.set_acknowledged(ToClient, begins);
         // If it completes an attempt other than the latest, the latest SYN and its answer are treated as if they had
         // come after this segment.

@@ -69,20 +69,21 @@ impl Handshake {
     }
 
     /// The other attempt goes on, and nobody has answered it. The RST may come again.
-    pub(super) fn replaced(&self) -> Self {
+    pub(super) fn replaced(&self, way: Way, reset: Segment) -> Self {
         let attempt = self.other.expect("it goes on");
         Self {
             other: known(self.attempt),
-            before: self.before,
+            before: if way == Way::There { self.before } else { self.answer_beside(reset) },
             data: self.data,
             is_server_heard: true,
             ..Self::new(attempt)
         }
     }
 
-    /// The number behind the SYN with which the server has answered another attempt than the latest one.
-    pub(super) fn answer_to_other(&self) -> Option<u32> {
-        if !self.opened && self.is_client_acknowledged { Some(self.start) } else { self.before }
+    /// The number after the SYN with which the server has answered something else than what this RST is about. A client that
+    /// has acknowledged it does not obey the RST.
+    pub(super) fn answer_beside(&self, reset: Segment) -> Option<u32> {
+        if reset.sequence == self.start { self.before } else { known(self.start).or(self.before) }
     }
 
     /// The client refuses what the server has answered to something else.
@@ -310,7 +311,7 @@ impl Handshake {
             (true, _, true) if number == self.start => "completes",
             (true, _, true) => "completes and acknowledges early data",
             (true, _, false) => "completes what the server said of an unknown attempt",
-            (false, true, _) if self.other == Some(sequence) => "completes the other attempt, which is near",
+            (false, true, _) if self.acknowledges_other(sequence) => "completes the other attempt, which is near",
             (false, true, _) => "completes with the SYN+ACK before",
             (false, false, _) => "completes the other attempt",
         });
@@ -318,7 +319,7 @@ impl Handshake {
         if before {
             (complete.end, complete.fin) = (number, Fin::None);
         }
-        if !begins || before && self.other == Some(sequence) {
+        if !begins || before && self.acknowledges_other(sequence) {
             complete.acknowledged = sequence;
         }
         let mut conversation = complete.completed(side(segment.end(), number, true));

@@ -315,11 +315,11 @@ impl Tcp {
                         // The server may have refused one copy of the SYN, and answer the next one otherwise; the client may
                         // have sent its other SYN after the one that it gives up.
                         let waiting = if way == Way::Back { known(handshake.attempt) } else { handshake.other };
-                        let otherwise = handshake.answer_to_other().unwrap_or(UNKNOWN);
+                        let otherwise = handshake.answer_beside(segment).unwrap_or(UNKNOWN);
                         let attempt = waiting.map(|at| Attempt { otherwise, ..Attempt::asked(at, handshake.data) });
                         self.life = Life::Over(Over { attempt, ..Over::new(handshake.client(), handshake.server()) });
                     }
-                    Reset::Replaced => *handshake = handshake.replaced(),
+                    Reset::Replaced => *handshake = handshake.replaced(way, segment),
                     Reset::Refused => handshake.forget_answer(),
                     // A handshake is short-lived as it is.
                     Reset::InFlight | Reset::Elsewhere | Reset::Inexact => {}
