@@ -1,181 +1,12 @@
 //! Whether to change something, what to change, and the outcomes of changes.
 
-use core::time::Duration;
-
+use crate::monitor::action::Action;
 use crate::monitor::allocate::{Carries, bearable, equilibrium, optimum, proportional};
 use crate::monitor::load::Reported;
 use crate::monitor::model::{Estimate, Observation};
 use crate::monitor::settings::Settings;
+use crate::monitor::standing::{Standing, Trial};
 use crate::time::Instant;
-
-/// The state of a server.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) enum Standing {
-    In,
-    /// It was excluded by `Monitor::exclude`.
-    Excluded,
-    /// Ejected until then, and how many times in a row.
-    Out {
-        until: Instant,
-        times: u32,
-    },
-    /// It gets a few requests, of which `good` have been answered.
-    Trial {
-        times: u32,
-        good: u32,
-        /// How often its weight was raised because it got too few requests; when that was last checked, and the answers
-        /// by then.
-        raised: u32,
-        since: Instant,
-        before: u32,
-        /// Requests that have waited since before the trial, and say nothing about its present state.
-        stuck: u32,
-        /// Whether it gets nothing until measurements, which come late, show how it has done.
-        paused: bool,
-    },
-}
-
-/// So many good answers end a trial.
-const ENOUGH: u32 = 10;
-/// A server that is tried gets more if it has answered fewer in an interval.
-const TOO_FEW: u32 = 3;
-
-impl Standing {
-    /// Updates the state from what was observed of the server, and returns the action that follows, if any.
-    pub(super) fn judge(
-        &mut self,
-        server: usize,
-        seen: &Observation,
-        estimate: &Estimate,
-        settings: &Settings,
-        now: Instant,
-        is_current: bool,
-    ) -> Option<Action> {
-        let bad = seen.failures.max(seen.unanswered);
-        let of = seen.answered.saturating_add(bad);
-        let is_silent = seen.silent > settings.hanging && seen.silent.as_secs_f64() > 10.0 * estimate.response;
-        let is_failing = f64::from(bad) > settings.failing * f64::from(of);
-        let eject = |times: u32| Self::Out { until: now + settings.rest * (1 << times.min(1)), times: times + 1 };
-        match *self {
-            Self::In if is_silent && seen.waiting >= 3 => {
-                *self = eject(0);
-                Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
-            }
-            Self::In if is_failing && bad >= settings.failures => {
-                *self = eject(0);
-                Some(Action::EjectFailing { server, bad, of })
-            }
-            // What was measured before the ejection must not be taken for a result of the trial.
-            Self::Out { until, times } if !is_current => {
-                *self = Self::Out { until: until.max(now + settings.rest), times };
-                None
-            }
-            Self::Out { until, times } if now >= until => {
-                let stuck = seen.waiting;
-                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0, stuck, paused: false };
-                Some(Action::Try { server })
-            }
-            Self::Trial { times, .. } if bad != 0 => {
-                *self = eject(times);
-                Some(Action::EjectFailing { server, bad, of })
-            }
-            Self::Trial { times, since, stuck, .. }
-                if is_silent && seen.waiting > stuck && now.duration_since(since) >= settings.hanging =>
-            {
-                *self = eject(times);
-                Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
-            }
-            Self::Trial { times, good, raised, since, before, stuck, paused } => {
-                let stuck = stuck.min(seen.waiting);
-                let good = good.saturating_add(seen.answered);
-                if good >= ENOUGH {
-                    *self = Self::In;
-                    return Some(Action::Return { server });
-                }
-                let tried = now.duration_since(since);
-                if !is_current && !paused && tried >= settings.hanging {
-                    *self = Self::Trial { times, good, raised, since, before, stuck, paused: true };
-                    return Some(Action::Pause { server });
-                }
-                if !is_current || tried < settings.interval && !paused {
-                    *self = Self::Trial { times, good, raised, since, before, stuck, paused };
-                    return None;
-                }
-                // The others have become less loaded since its weight was chosen.
-                let is_forgotten = seen.waiting <= stuck && good.saturating_sub(before) < TOO_FEW;
-                let raised = raised.saturating_add(u32::from(is_forgotten));
-                *self = Self::Trial { times, good, raised, since: now, before: good, stuck, paused: false };
-                (is_forgotten || paused).then_some(Action::Try { server })
-            }
-            Self::In | Self::Excluded | Self::Out { .. } => None,
-        }
-    }
-}
-
-/// What the monitor does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Action {
-    /// Sets the weights to what the model says that servers can carry, or moves them part of the way there.
-    Reweigh,
-    /// Restores the weights before the decision `of`, since it has made things worse.
-    Undo {
-        /// Its number.
-        of: u32,
-    },
-    /// A server gets no more requests: too many of them failed.
-    EjectFailing {
-        /// Its place in the arrays.
-        server: usize,
-        /// How many failed ...
-        bad: u32,
-        /// ... of how many that ended.
-        of: u32,
-    },
-    /// A server gets no more requests: it does not answer.
-    EjectHanging {
-        /// Its place in the arrays.
-        server: usize,
-        /// How many requests wait.
-        waiting: u32,
-        /// How long it has answered none.
-        silent: Duration,
-    },
-    /// A server gets no more requests: it is much slower than the others, which can do without it.
-    EjectSlow {
-        /// Its place in the arrays.
-        server: usize,
-        /// How long its requests take, those that still wait included, in seconds ...
-        response: f64,
-        /// ... and those of the others.
-        others: f64,
-    },
-    /// An ejected server gets a few requests, so that it can show whether it has recovered.
-    Try {
-        /// Its place in the arrays.
-        server: usize,
-    },
-    /// A server that was tried gets no more requests until it is known how it has done, since measurements come late.
-    Pause {
-        /// Its place in the arrays.
-        server: usize,
-    },
-    /// A server that was tried has answered, and comes back with a small weight.
-    Return {
-        /// Its place in the arrays.
-        server: usize,
-    },
-}
-
-impl Action {
-    /// Whether it takes a server out of use. Another action at the same time must not hide that, since its open connections may
-    /// have to move.
-    pub(super) const fn ejects(&self) -> bool {
-        matches!(self, Self::EjectFailing { .. } | Self::EjectHanging { .. } | Self::EjectSlow { .. })
-    }
-}
 
 /// Everything that a decision was made from, so that it can be made again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -357,7 +188,9 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
     if let Some(action) = inputs.trigger {
         // If no server is left, each keeps its weight.
         let weights = if wanted.iter().any(|weight| *weight > 0.0) { whole(&wanted) } else { inputs.weights };
-        return (weights != inputs.weights).then_some((action, weights, Promise::NONE));
+        // Open connections may have to go there though the weights stay as they are.
+        let is_news = weights != inputs.weights || matches!(action, Action::Try { open: true, .. });
+        return is_news.then_some((action, weights, Promise::NONE));
     }
     if let Some(outcome) = inputs.judged.filter(Outcome::is_worse) {
         return Some((Action::Undo { of: outcome.of }, outcome.before, Promise::NONE));
@@ -433,8 +266,8 @@ fn wanted<const N: usize>(inputs: &Inputs<N>, holds_connections: bool) -> [f64; 
     let mut wanted = [0.0; N];
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
-            Standing::Out { .. } | Standing::Excluded | Standing::Trial { paused: true, .. } => 0.0,
-            Standing::Trial { raised, .. } => {
+            Standing::Out { .. } | Standing::Excluded | Standing::Trial(Trial { paused: true, .. }) => 0.0,
+            Standing::Trial(Trial { raised, .. }) => {
                 let one = capacity / f64::max(others, 1.0);
                 (one * trial * f64::from(1_u32 << (*raised).min(10))).min(one * most)
             }

@@ -29,6 +29,7 @@
 //! println!("{decision}"); // one sentence
 //! ```
 
+mod action;
 mod allocate;
 mod decide;
 mod load;
@@ -37,21 +38,25 @@ mod reading;
 mod sentence;
 mod settings;
 mod slow;
+mod stall;
+mod standing;
 
 use heapless::Deque;
 
 use crate::time::Instant;
 
+pub use action::Action;
 pub use allocate::{Carries, optimum};
-pub use decide::{Action, Decision, Inputs, Outcome};
+pub use decide::{Decision, Inputs, Outcome};
 pub use load::{Load, LoadDistrust, LoadKind, LoadReading, LoadSample, Reported};
 pub use model::{Estimate, Observation};
 pub use reading::{Distrust, Reading};
 pub use settings::Settings;
 
-use decide::{BACK, Standing, decide};
+use decide::{BACK, decide};
 use load::{Reports, correct};
 use slow::{Slowness, Which};
+use standing::Standing;
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -151,10 +156,16 @@ impl<const N: usize> Monitor<N> {
         self.reports.get_mut(server).is_some_and(|reports| reports.take(load, self.last, self.settings.oldest_load))
     }
 
-    /// Which servers are ejected at present.
+    /// Which servers are ejected at present, including those on trial.
     #[must_use]
     pub fn ejected(&self) -> [bool; N] {
-        self.standing.map(|standing| matches!(standing, Standing::Out { .. } | Standing::Trial { .. }))
+        self.standing.map(|standing| matches!(standing, Standing::Out(_) | Standing::Trial(_)))
+    }
+
+    /// Which of the ejected servers rest: they get nothing, and are not on trial.
+    #[must_use]
+    pub fn resting(&self) -> [bool; N] {
+        self.standing.map(|standing| matches!(standing, Standing::Out(_)))
     }
 
     /// Changes [`Settings::slow`] alone: it has to be zero while the weights are not this monitor's to choose, because a server
@@ -176,6 +187,18 @@ impl<const N: usize> Monitor<N> {
             self.weights = weights;
             self.disturbed = true;
             self.unseen = Some(self.last);
+        }
+    }
+
+    /// Says that another monitor has set these weights, while this one watches or when it takes over. A server that this one
+    /// has ejected, and that gets requests all the same, is on trial from now on: it comes back when it answers well, and is
+    /// ejected again when it does not, so that something can be done about its connections.
+    pub fn follow(&mut self, weights: [u16; N]) {
+        self.adopt(weights);
+        for (standing, weight) in self.standing.iter_mut().zip(weights) {
+            if weight != 0 {
+                standing.follow(self.last);
+            }
         }
     }
 
@@ -247,9 +270,9 @@ impl<const N: usize> Monitor<N> {
         let length = now.duration_since(self.began).as_secs_f64();
         let mut next = self.eject_slow(Which::OnTrial, seen, length, now);
         for (server, seen) in seen.iter().enumerate() {
+            let usual = self.usual(server);
             let Some(standing) = self.standing.get_mut(server) else { break };
-            let estimate = self.estimates.get(server).copied().unwrap_or(Estimate::UNKNOWN);
-            if let Some(action) = standing.judge(server, seen, &estimate, &self.settings, now, is_current) {
+            if let Some(action) = standing.judge(server, seen, usual, &self.settings, now, is_current) {
                 if action.ejects() || !next.as_ref().is_some_and(Action::ejects) {
                     next = Some(action);
                 }
@@ -263,6 +286,7 @@ impl<const N: usize> Monitor<N> {
             return None;
         }
         if due {
+            next = self.eject_stalled(length, now).or(next);
             for ((estimate, window), standing) in self.estimates.iter_mut().zip(&self.window).zip(&self.standing) {
                 if matches!(standing, Standing::In) {
                     estimate.learn(window, length);

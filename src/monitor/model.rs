@@ -13,6 +13,8 @@ pub struct Observation {
     pub answered: u32,
     /// Their response times, added up.
     pub response: Duration,
+    /// The longest of them, as exactly as a [`Histogram`](crate::Histogram) knows it; zero if that is not known.
+    pub slowest: Duration,
     /// Requests that ended without a response, connections refused, reset before any data, and SYNs that timed out.
     pub failures: u32,
     /// Requests that had no response when their connection ended.
@@ -32,6 +34,7 @@ impl Observation {
     pub const NONE: Self = Self {
         answered: 0,
         response: Duration::ZERO,
+        slowest: Duration::ZERO,
         failures: 0,
         unanswered: 0,
         unanswered_waited: Duration::ZERO,
@@ -48,6 +51,7 @@ impl Observation {
         Self {
             answered: u32::try_from(interval.response.count()).unwrap_or(u32::MAX),
             response: interval.response.total(),
+            slowest: interval.response.percentile(100.0).unwrap_or(Duration::ZERO),
             failures: interval.ends.failures().wrapping_add(interval.unreachable),
             unanswered: interval.unanswered.count,
             unanswered_waited: micros(interval.unanswered.micros),
@@ -61,6 +65,7 @@ impl Observation {
     pub fn add(&mut self, later: &Self) {
         self.answered = self.answered.saturating_add(later.answered);
         self.response = self.response.saturating_add(later.response);
+        self.slowest = self.slowest.max(later.slowest);
         self.failures = self.failures.saturating_add(later.failures);
         self.unanswered = self.unanswered.saturating_add(later.unanswered);
         self.unanswered_waited = self.unanswered_waited.saturating_add(later.unanswered_waited);
@@ -98,18 +103,32 @@ pub struct Estimate {
     pub response: f64,
     /// Requests a second that it has served lately.
     pub rate: f64,
+    /// How many requests usually wait there at once: follows a rise slowly.
+    pub waiting: f64,
+}
+
+/// What is usual at a server, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usual {
+    /// A response time.
+    pub(super) response: f64,
+    /// How long a request waits. More than a response time where some are never answered, as in protocols in which clients
+    /// wait for news.
+    pub(super) wait: f64,
 }
 
 /// The largest factor by which an estimated capacity grows in an interval.
 const GROWTH: f64 = 1.5;
 /// A capacity below this share of its estimate has fallen.
 const FALL: f64 = 0.6;
+/// The factor by which the number of requests that usually wait rises in an interval at most, apart from one more.
+const RISE: f64 = 1.1;
 /// The factor by which an estimated floor rises in an interval in which no response time came near it.
 const CREEP: f64 = 1.02;
 
 impl Estimate {
     /// Nothing is known.
-    pub const UNKNOWN: Self = Self { capacity: 0.0, floor: 0.0, response: 0.0, rate: 0.0 };
+    pub const UNKNOWN: Self = Self { capacity: 0.0, floor: 0.0, response: 0.0, rate: 0.0, waiting: 0.0 };
 
     /// Whether anything is known.
     #[must_use]
@@ -124,10 +143,17 @@ impl Estimate {
     /// that came are not those of the requests that wait, and the longer time counts. How many wait is known for one moment
     /// only, so more than three standard deviations of a Poisson distribution count, and fewer than [`FEW`] do not.
     pub(super) fn learn(&mut self, seen: &Observation, seconds: f64) {
-        let Some(mean) = seen.mean().filter(|_| seconds > 0.0 && seen.answered >= FEW) else {
+        if seconds <= 0.0 {
+            return;
+        }
+        let is_crowded = self.is_crowded(seen, seconds);
+        let waiting = f64::from(seen.waiting);
+        self.waiting = waiting.min(self.waiting * RISE + 1.0).max(0.7 * self.waiting + 0.3 * waiting.min(self.waiting));
+        let rate = f64::from(seen.answered) / seconds;
+        let Some(mean) = seen.mean().filter(|_| seen.answered >= FEW) else {
+            self.learn_little(seen, seconds, is_crowded);
             return;
         };
-        let rate = f64::from(seen.answered) / seconds;
         let (waiting, expected) = (f64::from(seen.waiting), rate * mean);
         let is_queue = seen.waiting >= FEW && waiting > 2.0 * expected + 3.0 * libm::sqrt(expected);
         let time = if is_queue { waiting / rate } else { mean };
@@ -143,6 +169,39 @@ impl Estimate {
         };
         self.response = if self.response == 0.0 { mean } else { 0.7 * self.response + 0.3 * mean };
         self.rate = rate;
+    }
+
+    /// Few answers say something about the usual response time, but nothing about what a server can carry; unless more
+    /// requests wait than usual, and for longer than they usually take.
+    fn learn_little(&mut self, seen: &Observation, seconds: f64, is_crowded: bool) {
+        let (answered, waiting) = (f64::from(seen.answered), f64::from(seen.waiting));
+        if self.is_known() && is_crowded && seen.waited.as_secs_f64() > self.response * waiting {
+            // It serves all that it can, one in the interval at least.
+            let rate = answered.max(1.0) / seconds;
+            let capacity = rate + rate / waiting;
+            (self.capacity, self.rate) = (0.3 * self.capacity + 0.7 * self.capacity.min(capacity), rate);
+        }
+        if seen.answered != 0 {
+            let mean = seen.response.as_secs_f64() / answered;
+            let new = if self.response == 0.0 { 1.0 } else { 0.3 * answered / f64::from(FEW) };
+            self.response += new * (mean - self.response);
+        }
+    }
+
+    /// What is usual there, if that is known.
+    pub(super) fn usual(&self) -> Option<Usual> {
+        let response = Some(self.response).filter(|response| *response > 0.0)?;
+        // By Little's law.
+        let wait = if self.rate > 0.0 { self.waiting / self.rate } else { 0.0 };
+        Some(Usual { response, wait: wait.max(response) })
+    }
+
+    /// Whether far more requests wait than usual: than there were until now, and than Little's law allows for the rate and the
+    /// response time until now.
+    pub(super) fn is_crowded(&self, seen: &Observation, seconds: f64) -> bool {
+        let rate = self.rate.max(f64::from(seen.answered) / seconds.max(1e-6));
+        let expected = self.waiting.max(rate * self.response);
+        seen.waiting >= FEW && f64::from(seen.waiting) > 2.0 * expected + 3.0 * libm::sqrt(expected)
     }
 
     /// Lowers the capacity of a server that comes back, until it has shown what it can do.

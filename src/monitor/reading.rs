@@ -187,6 +187,7 @@ impl Observation {
         };
         self.answered = self.answered.saturating_add(other.answered);
         self.response = self.response.saturating_add(other.response);
+        self.slowest = self.slowest.max(other.slowest);
         self.failures = self.failures.saturating_add(other.failures);
         self.unanswered = self.unanswered.saturating_add(other.unanswered);
         self.unanswered_waited = self.unanswered_waited.saturating_add(other.unanswered_waited);

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::monitor::decide::{Action, Decision, Outcome, Promise, shares};
+use crate::monitor::action::Action;
+use crate::monitor::decide::{Decision, Outcome, Promise, shares};
 
 impl<const N: usize> fmt::Display for Decision<N> {
     /// One sentence.
@@ -46,6 +47,14 @@ impl<const N: usize> fmt::Display for Decision<N> {
                     "server {server} gets nothing more, since {waiting} requests wait and none was answered for {silent:.2} s"
                 )?;
             }
+            Action::EjectStalled { server, waiting, waited, answered } => {
+                let waited = waited.as_secs_f64();
+                write!(
+                    f,
+                    "server {server} gets nothing more, since {waiting} requests wait, for {waited:.2} s on average, and it has \
+                     answered only {answered}"
+                )?;
+            }
             Action::EjectSlow { server, response, others } => {
                 let [response, others] = [response, others].map(|time| time * 1e3);
                 write!(
@@ -54,7 +63,7 @@ impl<const N: usize> fmt::Display for Decision<N> {
                      and they can do without it"
                 )?;
             }
-            Action::Try { server } => {
+            Action::Try { server, .. } => {
                 write!(f, "server {server} gets a few requests, to see whether it is well again")?
             }
             Action::Pause { server } => {

@@ -27,7 +27,8 @@ pub struct Settings {
     /// ... and at least so many in one observation, 3.
     pub failures: u32,
     /// A server is ejected when at least three requests wait and none has been answered for this long, 250 ms, and for ten
-    /// times its usual response time.
+    /// times its usual response time; or when far more wait than usual, for as long on average, and it answers less than a
+    /// tenth of its share.
     pub hanging: Duration,
     /// How long an ejected server rests before it is tried: 2 s, and twice as long if it fails again.
     pub rest: Duration,

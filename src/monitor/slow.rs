@@ -2,9 +2,10 @@
 //! those that are there already.
 
 use crate::monitor::Monitor;
+use crate::monitor::action::Action;
 use crate::monitor::allocate::{Carries, bearable, optimum};
-use crate::monitor::decide::{Action, Standing};
 use crate::monitor::model::{FEW, Observation};
+use crate::monitor::standing::{Rest, Standing};
 use crate::time::Instant;
 
 /// Which servers are judged.
@@ -12,8 +13,8 @@ use crate::time::Instant;
 pub(super) enum Which {
     /// Those in use: each must be too slow twice in a row, so that one bad interval is not enough.
     InUse,
-    /// Those on trial, by the few answers that they have given. They may come late, but not from before the server was
-    /// ejected, because trials wait for that.
+    /// Those on trial, by all answers that they have given since it began, without the slowest one. They may come late, but
+    /// not from before the server was ejected, because trials wait for that.
     OnTrial,
 }
 
@@ -72,7 +73,7 @@ impl<const N: usize> Monitor<N> {
             let times = if now.duration_since(slowness.until) > longest { 0 } else { slowness.times };
             let until = now + (rest * (1 << times.min(10))).min(longest);
             *slowness = Slowness { intervals: 0, times: times + 1, until };
-            *standing = Standing::Out { until, times: 1 };
+            *standing = Standing::Out(Rest { until, times: 1, was_slow: true });
         }
     }
 
@@ -80,12 +81,16 @@ impl<const N: usize> Monitor<N> {
     fn too_slow(&self, which: Which, server: usize, mine: &Observation, seconds: f64) -> Option<(f64, f64)> {
         let response = match (which, self.standing.get(server)?) {
             (Which::InUse, Standing::In) if mine.answered.saturating_add(mine.waiting) >= FEW => mine.bound()?,
-            // What still waits may have waited since before the trial. When that is answered at last, it says nothing either.
-            (Which::OnTrial, Standing::Trial { stuck, .. }) if mine.waiting >= *stuck => mine.mean()?,
+            // What still waits may have waited since before the trial.
+            (Which::OnTrial, Standing::Trial(trial)) if mine.answered != 0 => trial.response(mine)?,
             _ => return None,
         };
         let (others, estimate) = (self.seen_of_others(server), self.estimates.get(server)?);
-        let usual = others.mean().filter(|_| others.answered >= FEW)?;
+        let mut usual = others.mean().filter(|_| others.answered >= FEW)?;
+        if which == Which::OnTrial {
+            // In the few answers of a quarter of a second there may be none of those that usually take long.
+            usual = usual.max(self.usual_of_others(server));
+        }
         // Slower than it was itself, too: otherwise the others may be fast because they fail.
         if response <= self.settings.slow * usual.max(estimate.floor) {
             return None;
@@ -115,6 +120,15 @@ impl<const N: usize> Monitor<N> {
         let each = self.window.iter().enumerate().filter(|(other, _)| *other != server && self.is_in_use(*other));
         each.for_each(|(_, seen)| others.add(seen));
         others
+    }
+
+    /// The mean response time of the others, smoothed.
+    fn usual_of_others(&self, server: usize) -> f64 {
+        let each = self.estimates.iter().enumerate().filter(|(other, _)| *other != server && self.is_in_use(*other));
+        let (time, rate) = each.fold((0.0, 0.0), |(time, rate), (_, estimate)| {
+            (time + estimate.rate * estimate.response, rate + estimate.rate)
+        });
+        if rate > 0.0 { time / rate } else { 0.0 }
     }
 
     /// Whether the model would give a server more than a small part of an equal share of what all are asked now. Those who wait

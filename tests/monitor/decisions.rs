@@ -137,17 +137,20 @@ fn whoever_is_much_slower_is_emptied_where_connections_are_held() {
     assert!(run.monitor.decisions().next().unwrap().can_be_replayed());
 
     let none = Observation::NONE;
-    let tried = |run: &mut Run| (1..40).find(|_| run.go(1, [none, fast, fast]).contains(&Action::Try { server: 0 }));
+    let tried = |run: &mut Run| {
+        (1..40).find(|_| run.go(1, [none, fast, fast]).contains(&Action::Try { server: 0, open: false }))
+    };
     let first = tried(&mut run).expect("it is tried");
     let [little, other, _] = run.monitor.weights().map(f64::from);
     assert!((0.01..0.1).contains(&(little / other)), "{little} {other}");
+    assert_eq!(run.go(1, [seen(1, 300), fast, fast]), [], "one answer may be out of the ordinary");
     let again = run.go(1, [seen(1, 300), fast, fast]);
     assert!(matches!(again[..], [Action::EjectSlow { server: 0, .. }]), "{again:?}");
     let second = tried(&mut run).expect("it is tried again");
     assert!((6..=10).contains(&first) && second >= first + 6, "{first} {second}");
     // As nobody new comes, more and more of those who are there are sent.
     let before = run.monitor.weights()[0];
-    assert!(run.go(5, [none, fast, fast]).contains(&Action::Try { server: 0 }));
+    assert!(run.go(5, [none, fast, fast]).contains(&Action::Try { server: 0, open: true }));
     assert!(run.monitor.weights()[0] > before);
     until(&mut run, [seen(3, 10), fast, fast], Action::Return { server: 0 });
     // How slow it was before the trial counts no more: one bad moment is forgiven.
@@ -155,6 +158,25 @@ fn whoever_is_much_slower_is_emptied_where_connections_are_held() {
     assert!(!bad.iter().any(|action| matches!(action, Action::EjectSlow { .. })), "{bad:?}");
     assert!(!run.go(80, [fast; 3]).iter().any(|action| matches!(action, Action::EjectSlow { .. })));
     assert_eq!(run.monitor.ejected(), [false; 3]);
+}
+
+/// Open connections go to a server that was slow with its second trial, and to one that has failed with its fifth.
+#[test]
+fn whoever_gets_nothing_new_is_tried_with_what_is_open() {
+    let (fast, none) = (seen(30, 10), Observation::NONE);
+    let slow = Observation { waiting: 5, waited: Duration::from_millis(800), ..seen(3, 300) };
+    // The fourth trial of that one changes no weight, and is no decision.
+    for (bad, quarters, first) in [(slow, 16, 2), (FAILING, 1, 4)] {
+        let mut run = holding(4.0);
+        run.go(20, [fast; 3]);
+        run.go(quarters, [bad, fast, fast]);
+        assert!(run.monitor.ejected()[0]);
+        let tried = run.go(60, [none, fast, fast]).into_iter().filter_map(|action| match action {
+            Action::Try { server: 0, open } => Some(open),
+            _ => None,
+        });
+        assert_eq!(tried.take_while(|open| !open).count() + 1, first);
+    }
 }
 
 /// But not if the others could not do without it, after one bad moment, or where nobody has asked for it.
@@ -191,7 +213,9 @@ fn whoever_is_tried_must_not_be_slow() {
     // A request that has waited since before says nothing.
     let stuck =
         Observation { waiting: 1, waited: Duration::from_secs(6), silent: Duration::from_secs(6), ..Observation::NONE };
-    let tried = |run: &mut Run| (0..60).any(|_| run.go(1, [stuck, fast, fast]).contains(&Action::Try { server: 0 }));
+    let tried = |run: &mut Run| {
+        (0..60).any(|_| run.go(1, [stuck, fast, fast]).contains(&Action::Try { server: 0, open: false }))
+    };
     assert!(tried(&mut run));
     let slow = Observation { answered: 2, response: Duration::from_millis(600), ..stuck };
     let actions = run.go(1, [slow, fast, fast]);
@@ -231,13 +255,13 @@ fn who_is_slow_is_relative() {
     run.go(20, [fast; 3]);
     run.go(1, [hanging(), fast, fast]);
     let none = Observation::NONE;
-    until(&mut run, [none, fast, fast], Action::Try { server: 0 });
+    until(&mut run, [none, fast, fast], Action::Try { server: 0, open: false });
     assert!(ejects(run.go(16, [none, slow, fast])));
     // One that is slow again and again rests longer and longer, also if its trials go well.
     let mut run = holding(4.0);
     run.go(20, [fast; 3]);
     let rest = |run: &mut Run| {
-        until(run, [slow, fast, fast], Action::Try { server: 0 });
+        until(run, [slow, fast, fast], Action::Try { server: 0, open: false });
         let ended = run.quarters;
         until(run, [seen(5, 10), fast, fast], Action::Return { server: 0 });
         ended
@@ -271,7 +295,7 @@ fn places_without_a_server_do_not_count() {
         assert!(run(20, &each).is_some());
         each[0] = Observation::NONE;
         let tried = (21..60).find_map(|quarter| run(quarter, &each)).expect("it is tried");
-        assert_eq!(tried.0, Action::Try { server: 0 });
+        assert_eq!(tried.0, Action::Try { server: 0, open: false });
         f64::from(tried.1[0]) / f64::from(tried.1[1])
     }
     for holds_connections in [false, true] {
@@ -290,7 +314,7 @@ fn a_slow_trial_is_over_however_late_that_is_known() {
         run.go(20, [fast; 3]);
         run.go(16, [slow, fast, fast]);
         assert!(run.monitor.ejected()[0]);
-        until(&mut run, [Observation::NONE, fast, fast], Action::Try { server: 0 });
+        until(&mut run, [Observation::NONE, fast, fast], Action::Try { server: 0, open: false });
         let mut observe = |first: Observation| {
             run.quarters += 1;
             let now = Instant::from_millis(250 * run.quarters);
@@ -302,7 +326,7 @@ fn a_slow_trial_is_over_however_late_that_is_known() {
         let ends = observe(seen(20, 300));
         assert!(ends.is_none() == paused && !matches!(ends, Some(Action::Return { .. })), "{ends:?}");
         assert_eq!(run.monitor.weights()[0], 0);
-        assert!(!run.go(10, [Observation::NONE, fast, fast]).contains(&Action::Try { server: 0 }));
+        assert!(!run.go(10, [Observation::NONE, fast, fast]).contains(&Action::Try { server: 0, open: false }));
     }
 }
 
@@ -330,15 +354,18 @@ fn whoever_fails_is_ejected_tried_and_taken_back() {
         assert_eq!((run.monitor.weights()[1], run.monitor.ejected()), (0, [false, true, false]));
         // It rests, is tried, fails again, and rests for twice as long.
         let actions = run.go(9, [seen(50, 20), Observation::NONE, seen(50, 20)]);
-        assert_eq!(actions.last(), Some(&Action::Try { server: 1 }));
+        assert_eq!(actions.last(), Some(&Action::Try { server: 1, open: false }));
         let tried = run.monitor.weights();
         assert!(tried[1] > 0 && tried[1] < tried[0], "{tried:?}");
         run.go(1, [seen(50, 20), Observation { unanswered: 1, ..bad }, seen(50, 20)]);
         assert_eq!(run.monitor.weights()[1], 0);
-        assert!(!run.go(15, [seen(50, 20), Observation::NONE, seen(50, 20)]).contains(&Action::Try { server: 1 }));
+        assert!(
+            !run.go(15, [seen(50, 20), Observation::NONE, seen(50, 20)])
+                .contains(&Action::Try { server: 1, open: false })
+        );
         let actions = run.go(8, [seen(50, 20), seen(5, 20), seen(50, 20)]);
         let place = |wanted| actions.iter().position(|action| *action == wanted);
-        let (tried, back) = (place(Action::Try { server: 1 }), place(Action::Return { server: 1 }));
+        let (tried, back) = (place(Action::Try { server: 1, open: false }), place(Action::Return { server: 1 }));
         assert!(tried.is_some() && tried < back, "{actions:?}");
         assert!(run.monitor.weights()[1] > 0);
     }
@@ -352,10 +379,10 @@ fn whoever_is_tried_is_not_forgotten() {
     run.go(20, [busy; 3]);
     run.go(1, [busy, FAILING, busy]);
     let actions = run.go(10, [busy, Observation::NONE, busy]);
-    assert!(actions.contains(&Action::Try { server: 1 }), "{actions:?}");
+    assert!(actions.contains(&Action::Try { server: 1, open: false }), "{actions:?}");
     let tried = run.monitor.weights()[1];
     let actions = run.go(8, [busy, Observation::NONE, busy]);
-    assert!(actions.contains(&Action::Try { server: 1 }), "{actions:?}");
+    assert!(actions.contains(&Action::Try { server: 1, open: false }), "{actions:?}");
     assert!(run.monitor.weights()[1] > tried, "{tried} {:?}", run.monitor.weights());
     // With something to do it is left alone.
     run.go(20, [seen(50, 20), Observation::NONE, seen(50, 20)]);
@@ -407,16 +434,19 @@ fn what_makes_it_worse_is_undone() {
 fn any_observation() -> impl Strategy<Value = Observation> {
     let number = || prop_oneof![Just(0_u32), 0_u32..100, any::<u32>()];
     let time = || prop_oneof![Just(0_u64), 0_u64..10_000_000, any::<u64>()].prop_map(Duration::from_micros);
-    (number(), time(), number(), number(), time(), number(), time(), time()).prop_map(
-        |(answered, response, failures, unanswered, unanswered_waited, waiting, waited, silent)| Observation {
-            answered,
-            response,
-            failures,
-            unanswered,
-            unanswered_waited,
-            waiting,
-            waited,
-            silent,
+    (number(), [time(), time()], number(), number(), time(), number(), time(), time()).prop_map(
+        |(answered, [response, slowest], failures, unanswered, unanswered_waited, waiting, waited, silent)| {
+            Observation {
+                answered,
+                response,
+                slowest,
+                failures,
+                unanswered,
+                unanswered_waited,
+                waiting,
+                waited,
+                silent,
+            }
         },
     )
 }

@@ -93,7 +93,7 @@ fn what_a_server_did_before_is_not_held_against_it() {
     assert_eq!(run.go(20, [WELL, FAILING, WELL], false), []);
     // The ejection is seen; it rests, and is tried.
     let actions = run.go(12, [WELL, Observation::NONE, WELL], true);
-    let [(rested, Action::Try { server: 1 }), ..] = actions[..] else { panic!("{actions:?}") };
+    let [(rested, Action::Try { server: 1, open: false }), ..] = actions[..] else { panic!("{actions:?}") };
     assert!(rested >= 8, "{actions:?}");
 }
 
@@ -104,7 +104,7 @@ fn a_trial_pauses_until_its_outcome_is_known() {
     run.go(20, [WELL; 3], true);
     run.go(1, [WELL, FAILING, WELL], true);
     let quiet = [WELL, Observation::NONE, WELL];
-    let tried = (0..12).find(|_| matches!(run.go(1, quiet, true)[..], [(1, Action::Try { server: 1 })]));
+    let tried = (0..12).find(|_| matches!(run.go(1, quiet, true)[..], [(1, Action::Try { server: 1, open: false })]));
     assert!(tried.is_some() && run.monitor.weights()[1] > 0);
     assert_eq!(run.go(19, quiet, false), [(1, Action::Pause { server: 1 })]);
     assert_eq!(run.monitor.weights()[1], 0);
@@ -119,14 +119,15 @@ fn a_trial_pauses_until_its_outcome_is_known() {
     busy.go(20, [carrying; 3], true);
     busy.go(1, [carrying, FAILING, carrying], true);
     let quiet_beside = [carrying, Observation::NONE, carrying];
-    let tried = (0..12).find(|_| matches!(busy.go(1, quiet_beside, true)[..], [(1, Action::Try { server: 1 })]));
+    let tried =
+        (0..12).find(|_| matches!(busy.go(1, quiet_beside, true)[..], [(1, Action::Try { server: 1, open: false })]));
     let first = busy.monitor.weights();
     assert!(tried.is_some() && first[1] > 0 && first[1] < first[0] / 4, "{first:?}");
     assert_eq!(busy.go(19, quiet_beside, false), [(1, Action::Pause { server: 1 })]);
-    assert_eq!(busy.go(1, [carrying, seen(6, 20), carrying], true), [(1, Action::Try { server: 1 })]);
+    assert_eq!(busy.go(1, [carrying, seen(6, 20), carrying], true), [(1, Action::Try { server: 1, open: false })]);
     assert_eq!(busy.monitor.weights()[1], first[1], "{first:?} {:?}", busy.monitor.weights());
     // Answers: it is tried again, and comes back.
-    assert_eq!(run.go(1, [WELL, seen(6, 20), WELL], true), [(1, Action::Try { server: 1 })]);
+    assert_eq!(run.go(1, [WELL, seen(6, 20), WELL], true), [(1, Action::Try { server: 1, open: false })]);
     assert!(run.monitor.weights()[1] > 0);
     assert_eq!(run.go(1, [WELL, seen(6, 20), WELL], false), [(1, Action::Return { server: 1 })]);
 }
@@ -140,7 +141,7 @@ fn what_still_waits_is_not_held_against_a_trial() {
     let actions = run.go(1, [WELL, silent(500, 80), WELL], true);
     assert!(matches!(actions[..], [(1, Action::EjectHanging { server: 1, .. })]), "{actions:?}");
     let stuck = [WELL, silent(9_000, 80), WELL];
-    let tried = (0..12).find(|_| matches!(run.go(1, stuck, true)[..], [(1, Action::Try { server: 1 })]));
+    let tried = (0..12).find(|_| matches!(run.go(1, stuck, true)[..], [(1, Action::Try { server: 1, open: false })]));
     assert!(tried.is_some());
     let mut late = Run { monitor: run.monitor.clone(), quarters: run.quarters };
     // It is given more where nothing has come to it yet, and those that wait longer say that it still hangs.

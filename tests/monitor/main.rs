@@ -4,3 +4,4 @@ mod decisions;
 mod late;
 mod load;
 mod readings;
+mod samples;

@@ -21,10 +21,6 @@ const SHOWN: Duration = Duration::from_secs(10);
 const SAME: f64 = 0.005;
 /// If the share of a server falls by more, its open connections are shared anew.
 const FALLS: f64 = 0.02;
-/// A server gets open connections with the first trial after so many that had to wait for new ones.
-const PATIENT: u32 = 4;
-/// So many of these trials count as done for a server that was only slow: little is lost with a connection that tries it.
-const SLOW: u32 = 3;
 
 /// A change to be made, and everything that is to be told about it.
 #[derive(Clone, Debug)]
@@ -67,9 +63,9 @@ pub struct State {
     /// The share that a server had before a limit or a pin took hold of it.
     held: Each<Option<f64>>,
     times: Each<VecDeque<(Instant, Histogram)>>,
-    /// How often a server was tried since it was ejected; one that was only slow begins with [`SLOW`].
-    tried: Each<u32>,
     place: usize,
+    /// Whether connections may be left on a server that has failed.
+    pub(super) is_unmoved: bool,
     /// Whether something was measured while other weights were in force.
     pub(super) is_late: bool,
 }
@@ -99,10 +95,10 @@ impl State {
             seen: [Observation::NONE; MAX_SERVERS],
             failures: Default::default(),
             times: Default::default(),
-            tried: Default::default(),
             pins,
             service,
             place,
+            is_unmoved: false,
             is_late: false,
         }
     }
@@ -146,17 +142,43 @@ impl State {
         !known
     }
 
-    /// Servers that have no weight though nobody has forbidden them, at the start, get a small one.
+    /// The same where another monitor acts, or has acted until now. A server that this one would have ejected, and that has a
+    /// weight all the same, is on trial.
+    pub fn follow(&mut self, listed: &Each<u16>) {
+        self.in_force = Some(*listed);
+        self.model.follow(fine(listed));
+    }
+
+    /// Servers that have no weight though nobody has forbidden them, at the start, get a small one; not those that this monitor
+    /// has seen fail, if there are others.
     #[must_use]
     pub fn revive(&self, listed: &Each<u16>) -> Option<Each<u16>> {
         let mut weights = fine(listed);
-        let largest = weights.iter().copied().max().unwrap_or(0).max(1);
-        for (weight, excluded) in weights.iter_mut().zip(&self.demands.excluded).take(self.len()) {
-            if *weight == 0 && excluded.is_none() {
-                *weight = (largest / 20).max(1);
+        let largest = weights.iter().copied().max().unwrap_or(0);
+        let resting = if largest == 0 { Each::default() } else { self.model.resting() };
+        for server in 0..self.len() {
+            if weights[server] == 0 && self.demands.excluded[server].is_none() && !resting[server] {
+                weights[server] = (largest / 20).max(1);
             }
         }
         (weights != fine(listed)).then_some(weights)
+    }
+
+    /// Open connections of servers that this monitor has seen fail, and that have no weight: another monitor has died before it
+    /// could move them, or they are those of a trial that failed while nothing more was given to it.
+    #[must_use]
+    pub fn left_behind(&self, weights: &Each<u16>) -> Vec<(usize, usize)> {
+        let resting = self.model.resting();
+        self.moves(weights, |server| weights[server] == 0 && resting[server] && self.connections[server] != 0)
+    }
+
+    /// Moves all open connections of some servers to the one with the largest weight, if the service allows that.
+    fn moves(&self, weights: &Each<u16>, are_moved: impl Fn(usize) -> bool) -> Vec<(usize, usize)> {
+        let best = (0..self.len()).max_by_key(|server| weights[*server]);
+        (0..self.len())
+            .filter(|server| self.service.open_connections != Redivert::Drain && are_moved(*server))
+            .filter_map(|server| Some((server, best.filter(|best| *best != server)?)))
+            .collect()
     }
 
     /// Response times of a server, lately.
@@ -204,10 +226,13 @@ impl State {
         let is_limited = self.demands.maximum.iter().any(Option::is_some) || self.pins.share.iter().any(Option::is_some);
         self.model.set_slow(if is_limited { 0.0 } else { f64::from(self.service.slow) });
         let is_current = !core::mem::take(&mut self.is_late);
-        let were_out = self.model.ejected();
+        let were_out = self.model.resting();
         let decision = self.model.observe_late(now, seen, is_current).copied();
-        let mut ejected = self.model.ejected();
+        let mut ejected = self.model.resting();
         ejected.iter_mut().zip(were_out).for_each(|(is_out, was_out)| *is_out &= !was_out);
+        // With `rebalance` they have been handed over when the trial was halted.
+        let had_none = |server: usize| self.in_force.is_some_and(|weights| weights[server] == 0);
+        self.is_unmoved |= !self.service.rebalance && (0..self.len()).any(|server| ejected[server] && had_none(server));
         self.settle(decision.as_ref(), None, &ejected)
     }
 
@@ -275,7 +300,7 @@ impl State {
     }
 
     /// What the weights should be, with rules and pins; a change if they are not so already. `ejected` are the servers that were
-    /// in use until now: there may be several, though a decision names one.
+    /// in use or on trial until now: there may be several, though a decision names one.
     fn settle(
         &mut self,
         decision: Option<&Decision<MAX_SERVERS>>,
@@ -284,7 +309,11 @@ impl State {
     ) -> Option<Change> {
         let before = self.in_force?;
         let (weights, mut by) = self.demands.constrain(&self.model.weights(), self.len(), &self.pins);
-        if is_same(&before, &weights) {
+        let action = decision.map(|decision| decision.action);
+        let is_open = |server: usize| before[server] != 0 && self.connections[server] != 0;
+        let opens = self.service.rebalance
+            && matches!(action, Some(Action::Try { server, open: true }) if (0..self.len()).any(|n| n != server && is_open(n)));
+        if is_same(&before, &weights) && !opens {
             self.model.adopt(fine(&before));
             return None;
         }
@@ -315,26 +344,18 @@ impl State {
             }
             (None, None) => (by.join(", "), format!("{} demands it", by.join(" and "))),
         };
-        let emptied = |server: &usize| before[*server] != 0 && weights[*server] == 0;
-        let action = decision.map(|decision| decision.action);
+        let emptied = |server: usize| before[server] != 0 && weights[server] == 0;
         let must_move = |server: usize| match action {
-            Some(Action::EjectFailing { server: of, .. } | Action::EjectHanging { server: of, .. }) if of == server => true,
             // Where they can be shared anew, they need not all go to the same server.
             Some(Action::EjectSlow { server: of, .. }) if of == server => !self.service.rebalance,
             _ => ejected[server],
         };
-        let best = (0..self.len()).max_by_key(|server| weights[*server]);
         let is_rule = |server: usize| self.demands.excluded[server].as_ref().is_some_and(|by| by != "the operator");
-        let moves: Vec<_> = (0..self.len())
-            .filter(emptied)
-            .filter(|server| self.service.open_connections != Redivert::Drain && (must_move(*server) || is_rule(*server)))
-            .filter_map(|server| Some((server, best.filter(|best| *best != server)?)))
-            .collect();
+        let moves = self.moves(&weights, |server| emptied(server) && (must_move(server) || is_rule(server)));
         let mut text = format!("{}: {} instead of {}, since {why}", self.service.name, self.words(&weights), self.words(&before));
         for (from, to) in &moves {
             text += &format!("; open connections of {} go to {}", self.name(*from), self.name(*to));
         }
-        self.note_trials(action);
         let falling = self.falling(action, (&had, &has), &moves);
         if !falling.is_empty() {
             let names: Vec<_> = falling.iter().map(|server| self.name(*server)).collect();
@@ -356,18 +377,6 @@ impl State {
         Some(Change { weights, moves, falling, how: self.service.open_connections, entry, promised })
     }
 
-    /// Counts how often a server was tried since it was ejected.
-    fn note_trials(&mut self, action: Option<Action>) {
-        match action {
-            Some(Action::EjectSlow { server, .. }) => self.tried[server] = SLOW,
-            Some(Action::Try { server }) => self.tried[server] = self.tried[server].saturating_add(1),
-            Some(Action::EjectFailing { server, .. } | Action::EjectHanging { server, .. } | Action::Return { server }) => {
-                self.tried[server] = 0;
-            }
-            _ => {}
-        }
-    }
-
     /// Servers whose open connections are to be shared anew, since their shares fall. Not in favour of a server that comes back, or
     /// is tried: it has yet to show what it can do. But it gets some of them if it is tried again and again because nobody
     /// new comes.
@@ -380,14 +389,18 @@ impl State {
         if !self.service.rebalance {
             return Vec::new();
         }
-        let (mut least, mut emptied) = (FALLS, None);
+        let (mut least, mut emptied, mut tried) = (FALLS, None, None);
         match action {
             Some(Action::EjectSlow { server, .. } | Action::Pause { server }) => (least, emptied) = (0.0, Some(server)),
-            Some(Action::Try { server }) if self.tried[server] > PATIENT => least = 0.0,
+            Some(Action::Try { server, open: true }) => tried = Some(server),
             Some(Action::Try { .. } | Action::Return { .. }) => return Vec::new(),
             _ => {}
         }
-        let falls = |server: usize| had[server] - has[server] > least && (has[server] > 0.0 || emptied == Some(server));
+        let falls = |server: usize| match tried {
+            // Its own share may be what it was.
+            Some(tried) => server != tried && has[server] > 0.0,
+            None => had[server] - has[server] > least && (has[server] > 0.0 || emptied == Some(server)),
+        };
         let is_moved = |server: usize| moves.iter().any(|(from, _)| *from == server);
         (0..self.len()).filter(|server| falls(*server) && !is_moved(*server) && self.connections[*server] != 0).collect()
     }
@@ -416,96 +429,4 @@ pub fn is_same(one: &Each<u16>, other: &Each<u16>) -> bool {
 }
 
 #[cfg(test)]
-pub(in crate::monitor) mod tests {
-    use super::*;
-
-    /// A service with so many servers, whose open connections stay where they are.
-    pub(in crate::monitor) fn service(name: &str, servers: usize) -> Service {
-        Service {
-            name: name.into(),
-            matches: "100.100.100.100:80 tcp".parse().unwrap(),
-            servers: (1..=servers).map(|n| format!("20.0.0.{n}:80").parse().unwrap()).collect(),
-            open_connections: Redivert::Drain,
-            rebalance: false,
-            slow: 0,
-            most_moved: 20,
-            dwell: Duration::from_secs(3),
-        }
-    }
-
-    /// Three servers that have been equally fast for five seconds, with five open connections each.
-    fn state(open_connections: Redivert, rebalance: bool) -> (State, u64) {
-        let service = Service { open_connections, rebalance, slow: 4, ..service("web", 3) };
-        let mut state = State::new(service, 0, Pins::default());
-        let (mut weights, mut connections) = (Each::default(), Each::default());
-        weights[..3].fill(10_000);
-        connections[..3].fill(5);
-        state.adopt(&weights);
-        state.connections = connections;
-        state.demand(Timestamp::UNIX_EPOCH, &[]);
-        let changes = (0..20).filter_map(|quarter| tick(&mut state, quarter, FAST)).count();
-        assert_eq!(changes, 0);
-        (state, 20)
-    }
-
-    const FAST: Observation = Observation { answered: 30, response: Duration::from_millis(300), ..Observation::NONE };
-    const SLOW: Observation = Observation { answered: 3, response: Duration::from_millis(900), ..Observation::NONE };
-    const HANGING: Observation =
-        Observation { waiting: 5, waited: Duration::from_secs(2), silent: Duration::from_millis(400), ..Observation::NONE };
-
-    /// A quarter of a second in which this was seen of the first server.
-    fn tick(state: &mut State, quarter: u64, first: Observation) -> Option<Change> {
-        let mut seen = [Observation::NONE; MAX_SERVERS];
-        (seen[0], seen[1], seen[2]) = (first, FAST, FAST);
-        state.tick(Instant::from_millis(1_000 + 250 * quarter), &seen)
-    }
-
-    /// The next change that takes all from the first server.
-    fn emptied(state: &mut State, from: u64, first: Observation) -> Change {
-        let change = (from..from + 40).filter_map(|quarter| tick(state, quarter, first)).find(|change| change.weights[0] == 0);
-        change.expect("it is ejected")
-    }
-
-    #[test]
-    fn connections_of_a_slow_server_go_where_the_rule_says_or_to_the_best() {
-        let (mut state, now) = state(Redivert::HandOver, true);
-        let change = emptied(&mut state, now, SLOW);
-        assert_eq!((change.falling, change.moves), (vec![0], vec![]));
-        let (mut state, now) = self::state(Redivert::Reset, false);
-        let change = emptied(&mut state, now, SLOW);
-        assert!(change.falling.is_empty() && matches!(change.moves[..], [(0, 1 | 2)]), "{change:?}");
-        let (mut state, now) = self::state(Redivert::Drain, false);
-        let change = emptied(&mut state, now, SLOW);
-        assert!(change.falling.is_empty() && change.moves.is_empty(), "{change:?}");
-    }
-
-    /// A hand-over for sharing anew would take back that connections which cannot be handed over are reset.
-    #[test]
-    fn connections_move_in_one_way() {
-        let (mut state, now) = state(Redivert::HandOverOrReset, true);
-        let change = emptied(&mut state, now, HANGING);
-        assert!(change.falling.is_empty() && matches!(change.moves[..], [(0, 1 | 2)]), "{change:?}");
-    }
-
-    #[test]
-    fn a_server_that_an_operator_drains_keeps_its_connections() {
-        let (mut state, _) = state(Redivert::HandOver, true);
-        state.pins.drained[0] = true;
-        state.demand(Timestamp::UNIX_EPOCH, &[]);
-        let change = state.apply("the operator", "drained").unwrap();
-        assert_eq!((change.weights[0], change.falling, change.moves), (0, vec![], vec![]));
-    }
-
-    /// What one server may not have, another has to take, however slow it is.
-    #[test]
-    fn nothing_is_ejected_for_slowness_beside_a_pinned_share() {
-        let (mut state, now) = state(Redivert::HandOver, true);
-        state.pins.share[1] = Some(20);
-        state.demand(Timestamp::UNIX_EPOCH, &[]);
-        state.apply("the operator", "pinned");
-        for quarter in now..now + 60 {
-            let change = tick(&mut state, quarter, SLOW);
-            assert!(change.is_none_or(|change| change.weights[0] != 0), "{quarter}");
-        }
-    }
-}
+pub(in crate::monitor) mod tests;

@@ -50,13 +50,18 @@ impl State {
                 self.name(server),
                 silent.as_secs_f64()
             ),
+            Action::EjectStalled { server, waiting, waited, answered } => format!(
+                "{waiting} requests wait for {}, for {:.2} s on average, and it has answered only {answered}",
+                self.name(server),
+                waited.as_secs_f64()
+            ),
             Action::EjectSlow { server, response, others } => format!(
                 "requests to {} take {:.1} ms, those of the others {:.1} ms, and they can do without it",
                 self.name(server),
                 response * 1e3,
                 others * 1e3
             ),
-            Action::Try { server } => format!("{} gets a few requests to show whether it is well again", self.name(server)),
+            Action::Try { server, .. } => format!("{} gets a few requests to show whether it is well again", self.name(server)),
             Action::Pause { server } => format!("what {} was given to show whether it is well is not known yet", self.name(server)),
             Action::Return { server } => format!("{} has answered well", self.name(server)),
             _ => "the monitor has decided so".into(),
@@ -169,7 +174,7 @@ pub(super) fn cause(decision: &Decision<MAX_SERVERS>) -> String {
     match decision.action {
         Action::Reweigh => "a prediction of the model".into(),
         Action::Undo { .. } => "the outcome of the last change".into(),
-        Action::EjectFailing { .. } | Action::EjectHanging { .. } => "failures that were seen".into(),
+        Action::EjectFailing { .. } | Action::EjectHanging { .. } | Action::EjectStalled { .. } => "failures that were seen".into(),
         Action::EjectSlow { .. } => "response times that were seen".into(),
         Action::Try { .. } | Action::Pause { .. } | Action::Return { .. } => "the end of an ejection".into(),
         _ => "the model".into(),
