@@ -5,12 +5,13 @@ use core::time::Duration;
 use byway::Instant;
 use byway::control::{Answer, Code, Instruction, Lead, MAX_NOTE, Note, Request};
 use jiff::Timestamp;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::link::refusal;
 use super::rules::Pins;
 use super::run::Run;
-use super::service::State;
+use super::service::{Change, State};
 
 /// For how long a monitor stands for the lead without asking again. After it has died, another one leads after this time.
 const LEASE: Duration = Duration::from_secs(5);
@@ -215,6 +216,7 @@ impl Run {
                     self.refused.fill(None);
                 }
                 self.has_acted = true;
+                self.services.iter_mut().for_each(|state| state.is_unmoved = true);
                 self.links[place].list();
             } else if self.links[place].is_open()
                 && let Some(why) = self.links[place].stand.why_not(self.now())
@@ -223,6 +225,32 @@ impl Run {
             }
         }
         self.take_note();
+    }
+
+    /// Moves open connections that were left on servers that this monitor has seen fail, once the rules are known wherever it
+    /// acts.
+    pub(super) fn move_left_behind(&mut self) {
+        let is_known = |place: usize| !self.acts_at(place) || self.links[place].rules.is_some();
+        if !self.acts() || !(0..self.links.len()).all(is_known) {
+            return;
+        }
+        for service in 0..self.services.len() {
+            let state = &mut self.services[service];
+            let Some(weights) = state.in_force.filter(|_| core::mem::take(&mut state.is_unmoved)) else { continue };
+            let moves = state.left_behind(&weights);
+            if moves.is_empty() {
+                continue;
+            }
+            let to = |(from, to): &(usize, usize)| format!("of {} go to {}", state.name(*from), state.name(*to));
+            let words: Vec<_> = moves.iter().map(to).collect();
+            let text = format!("{}: open connections {}, since they were left on what has failed", state.service.name, words.join(" and "));
+            let entry = json!({
+                "service": state.service.name, "cause": "failures that were seen", "text": text,
+                "before": state.named(&weights), "after": state.named(&weights),
+            });
+            let how = state.service.open_connections;
+            self.carry_out(service, Change { weights, moves, falling: Vec::new(), how, entry, promised: None }, None);
+        }
     }
 
     /// Takes over what operators have set at the monitor that leads, unless this one acts somewhere itself.

@@ -349,7 +349,7 @@ impl Run {
             match before {
                 // The first translator that is heard decides which weights hold.
                 None => {
-                    self.services[service].adopt(&weights);
+                    self.services[service].follow(&weights);
                     let name = self.services[service].service.name.clone();
                     if let Some(revived) = self.services[service].revive(&weights) {
                         self.services[service].adopt(&revived);
@@ -386,7 +386,7 @@ impl Run {
             let weights = rule.weights(&state.service);
             // Unless another monitor leads, what this one knows will hold again.
             if state.in_force.is_none() || self.noted.is_some() && state.in_force != Some(weights) {
-                state.adopt(&weights);
+                state.follow(&weights);
             }
         }
     }
@@ -414,6 +414,7 @@ impl Run {
         let heard = !self.rounds.is_empty();
         self.rounds.clear();
         let fresh = core::mem::take(&mut self.fresh);
+        self.move_left_behind();
         let (time, acts) = (Timestamp::now(), self.acts());
         for service in 0..self.services.len() {
             let mut seen = [Observation::NONE; byway::control::MAX_SERVERS];
@@ -428,7 +429,7 @@ impl Run {
             match (change, before) {
                 (Some(change), _) if acts => drop(self.carry_out(service, change, None)),
                 // Another monitor acts, so this one's decision is dropped.
-                (Some(_), Some(before)) => drop(self.services[service].adopt(&before)),
+                (Some(_), Some(before)) => self.services[service].follow(&before),
                 _ => {}
             }
         }

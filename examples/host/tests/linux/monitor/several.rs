@@ -157,3 +157,28 @@ fn each_acts_where_it_alone_is_heard() {
     wait("what the other one knows holds on both", || weights(&first) == weights(&second) && weights(&first)[1] == 0);
     drop(traffic);
 }
+
+/// A server begins to hang, and the monitor that acts dies before it can have seen that. The other one has seen it while it
+/// watched: it takes the server's weight and moves its open connections once it acts.
+#[test]
+fn who_takes_over_moves_the_connections_of_a_server_that_hangs() {
+    let served = translator(anywhere(), true);
+    let moving = "open_connections = \"switch\"\n";
+    let mut old = Monitor::with("hanging-old", &[served.at], moving);
+    wait("the first one acts", || acts(&old));
+    std::thread::sleep(Duration::from_millis(1_100));
+    let new = Monitor::with("hanging-new", &[served.at], moving);
+    wait("the second one watches", || watches(&new));
+    let traffic = Traffic::start(&served, [5, 5, 5]);
+    std::thread::sleep(Duration::from_secs(3));
+    old.kill();
+    *traffic.takes.lock().unwrap() = [5, 5, 0];
+    wait("the other one acts", || acts(&new));
+    let acted = std::time::Instant::now();
+    wait("its connections move", || new.says("log").contains("open connections of 20.0.0.3:80 go to 20.0.0."));
+    println!("moved {:?} after it began to act", acted.elapsed());
+    let log = new.says("log");
+    let moved: Vec<_> = log.lines().filter(|line| line.contains("open connections of 20.0.0.3:80 go to")).collect();
+    assert!(matches!(moved[..], [line] if line.contains("it has answered none for")), "{log}");
+    drop(traffic);
+}
