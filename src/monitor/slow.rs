@@ -82,7 +82,7 @@ impl<const N: usize> Monitor<N> {
         let response = match (which, self.standing.get(server)?) {
             (Which::InUse, Standing::In) if mine.answered.saturating_add(mine.waiting) >= FEW => mine.bound()?,
             // What still waits may have waited since before the trial.
-            (Which::OnTrial, Standing::Trial(trial)) if mine.answered != 0 => trial.response(mine)?,
+            (Which::OnTrial, Standing::Trial(trial)) => trial.response(mine)?,
             _ => return None,
         };
         let (others, estimate) = (self.seen_of_others(server), self.estimates.get(server)?);

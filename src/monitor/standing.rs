@@ -174,10 +174,20 @@ impl Trial {
     }
 
     /// The mean response time of its answers in seconds, including these, without the slowest one: one that is out of the
-    /// ordinary says nothing. `None` if no other is left.
+    /// ordinary says nothing. `None` if no other is left. What waits counts as one more answer if it has waited for longer.
     pub(super) fn response(&self, seen: &Observation) -> Option<f64> {
-        let Times { count, all, slowest } = self.times_with(seen);
-        (count > 1).then(|| all.saturating_sub(slowest).as_secs_f64() / f64::from(count - 1))
+        let answered = self.times_with(seen);
+        let Times { count, all, slowest } = answered;
+        // One at least has waited for that long.
+        let waited = seen.waited.checked_div(seen.waiting).filter(|_| self.stuck == 0).unwrap_or(Duration::ZERO);
+        let and_one =
+            Times { count: count.saturating_add(1), all: all.saturating_add(waited), slowest: slowest.max(waited) };
+        let others = |times: Times| {
+            (times.count > 1)
+                .then(|| times.all.saturating_sub(times.slowest).as_secs_f64() / f64::from(times.count - 1))
+        };
+        let with = others(and_one).filter(|_| waited > Duration::ZERO);
+        others(answered).into_iter().chain(with).reduce(f64::max)
     }
 
     /// Whether requests of the trial wait for too long: that ends it, even if others are answered.

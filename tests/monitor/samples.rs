@@ -130,6 +130,13 @@ fn two_slow_answers_end_a_trial() {
     let mut run = on_trial();
     assert_eq!(run.step([seen(1, 300), fast, fast]), None, "one is not enough");
     assert!(is_out(run.step([seen(1, 300), fast, fast])));
+    // The second one need not have been answered: it has waited for too long already.
+    let mut run = on_trial();
+    let [young, old] = [0.02, 0.26].map(|seconds| Observation { waiting: 1, ..waiting(1, seconds) });
+    let and = |waits: Observation| Observation { waiting: 1, waited: waits.waited, ..seen(1, 300) };
+    assert_eq!(run.step([and(young), fast, fast]), None, "it has only just come");
+    assert!(is_out(run.step([old, fast, fast])));
+    assert!(is_out(on_trial().step([and(old), fast, fast])));
 }
 
 /// Requests usually take two seconds. A server that hung is tried, and hangs: who is sent there to try it does not wait for twenty
