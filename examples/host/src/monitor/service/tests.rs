@@ -138,7 +138,7 @@ fn who_takes_over_leaves_a_server_alone_that_answers() {
             state.follow(&weights);
         }
     }
-    assert_eq!(state.model.ejected()[0], false);
+    assert!(!state.model.ejected()[0]);
 }
 
 /// The monitor that acted has taken a server's weight, and died before it could move its connections.
