@@ -308,6 +308,22 @@ fn an_older_attempt_goes_on_when_the_later_one_is_reset() {
     assert_eq!(tcp_state(&talk.t), None);
 }
 
+/// A client gives up an attempt that the server has answered. The server's challenge about that attempt comes after the
+/// client's RST, and then a late segment of the attempt: it completes nothing.
+#[test]
+fn an_attempt_that_was_given_up_is_not_completed() {
+    let mut talk = Talk::opening();
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.client(RST, C, 0, b"");
+    talk.server(ACK, V, C, b"");
+    talk.client(ACK, C, V, b"late");
+    talk.is(State::Opening);
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.is(State::Opened);
+    talk.is_completed_with(C2, V2);
+}
+
 /// The server has answered two copies of a SYN differently, and the RST about one of them comes after the answer to the other: a
 /// client that has acknowledged the answer already does not obey it. A RST with the answer's own number is obeyed.
 #[test]

@@ -97,8 +97,9 @@ impl Tcp {
         }
         accepted &= syn;
         // An answer to no known attempt is remembered as long as there is nothing better: the client may show what it
-        // is, by a RST with this number or by continuing with it.
-        if !accepted && (answered || self.phase == Phase::Opened) {
+        // is, by a RST with this number or by continuing with it. What is no SYN and is about the other attempt is a
+        // challenge: the client has given that attempt up.
+        if !accepted && (answered || self.phase == Phase::Opened || self.acknowledges_other(segment.acknowledgment)) {
             return false;
         }
         if answered && before != behind {
@@ -185,8 +186,11 @@ impl Tcp {
             self.claims.set_fin(ToClient, Fin::None);
         }
         // The first byte of the other attempt may look like data of the latest one.
-        let begins =
-            if goes_on && (latest || !self.acknowledges_other(segment.sequence)) { expected } else { segment.sequence };
+        let begins = if goes_on && (latest || !self.acknowledges(segment.sequence, self.claims.numbers[0])) {
+            expected
+        } else {
+            segment.sequence
+        };
         self.sequences.set_acknowledged(ToClient, begins);
         // If it completes an attempt other than the latest, the latest SYN and its answer are treated as if they had
         // come after this segment.

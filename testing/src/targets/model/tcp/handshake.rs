@@ -230,6 +230,10 @@ impl Handshake {
 
     /// A segment of the server without SYN.
     fn speak_early(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
+        if !self.opened && self.acknowledges_other(segment.acknowledgment) {
+            met("challenge about the other attempt");
+            return (Sign::None, None);
+        }
         if !self.opened {
             met("challenge before the handshake");
             self.remember_if_nothing_is_better(segment);

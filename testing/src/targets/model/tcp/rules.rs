@@ -25,7 +25,7 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 94] = [
+pub const RULES: [&str; 95] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
     "reset of an answered attempt",
@@ -71,6 +71,7 @@ pub const RULES: [&str; 94] = [
     "unrelated answer remembered",
     "second SYN+ACK",
     "challenge before the handshake",
+    "challenge about the other attempt",
     "early data for another attempt",
     "too much early data",
     "early data",
