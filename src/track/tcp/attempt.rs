@@ -76,9 +76,14 @@ impl Tcp {
     /// acknowledged that answer, it does not obey the RST. The client may have sent its other SYN after the one that it
     /// has given up.
     pub(crate) fn await_another_answer(&mut self, direction: Direction, number: u32) {
-        let latest = self.sequences.expected(ToServer);
-        let answer = if latest != 0 && number != latest { latest } else { self.claims.numbers[1] };
+        let answer =
+            if self.has_answered_beside(number) { self.sequences.expected(ToServer) } else { self.claims.numbers[1] };
         self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] }, answer);
+    }
+
+    /// Whether the server's latest answer to an attempt is another one than that which a RST with this number is about.
+    pub(super) fn has_answered_beside(&self, number: u32) -> bool {
+        self.claims.syn_acknowledged(ToServer) && !self.sequences.in_flight(ToClient, number)
     }
 
     /// Records that the SYN with the number `behind` after it, if there is one, has yet to be answered, unless its

@@ -158,7 +158,6 @@ impl Tcp {
     }
 
     /// Both ends have acknowledged each other's SYN. [`Self::settle`] must follow.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn complete(&mut self) {
         self.claims.clear_numbers();
         self.claims.set_heard(ToServer, true);
@@ -185,8 +184,10 @@ impl Tcp {
             self.sequences.set_sent(ToClient, number);
             self.claims.set_fin(ToClient, Fin::None);
         }
-        // The first byte of the other attempt may look like data of the latest one.
-        let begins = if goes_on && (latest || !self.acknowledges(segment.sequence, self.claims.numbers[0])) {
+        // The first byte of one attempt may look like data of the one that was answered last.
+        let begins = if goes_on
+            && (latest || segment.sequence != self.claims.numbers[0] && segment.sequence != self.behind_syn())
+        {
             expected
         } else {
             segment.sequence

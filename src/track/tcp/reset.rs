@@ -103,10 +103,10 @@ impl Tcp {
         self.sequences.set_acknowledged(ToClient, 0);
     }
 
-    /// The connection was reset by the side that sends in this direction, with this sequence number, and another attempt
-    /// continues: in a handshake the other one, in a conversation the one that the server has answered.
+    /// The connection was reset, and another attempt continues: in a handshake the other one, in a conversation the one
+    /// that the server has answered.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn replace(&mut self, direction: Direction, number: u32) {
+    pub(crate) fn replace(&mut self) {
         let [client, server] = self.answered_numbers();
         let handshake = self.phase == Phase::Opened;
         let syn_data = self.claims.syn_data();
@@ -115,10 +115,8 @@ impl Tcp {
         self.claims.set_heard(ToClient, true);
         self.claims.set_syn_data(syn_data);
         if handshake {
-            // The RST may come again. The server's may be about another answer than the one that the client acknowledges.
-            let latest = self.sequences.expected(ToServer);
-            let answer = if direction == ToServer || number == latest { server } else { latest };
-            self.claims.numbers = [self.sequences.end(ToServer).wrapping_sub(syn_data), answer];
+            // The RST may come again.
+            self.claims.numbers = [self.sequences.end(ToServer).wrapping_sub(syn_data), server];
             self.sequences = Sequences::default();
             self.sequences.set_sent(ToServer, client);
             self.phase = Phase::Opening;

@@ -70,7 +70,7 @@ impl Table<'_> {
         let alive = tcp.follow(direction, segment, whole);
         // The client's SYN came before the RST that ended the connection, and now the server answers it.
         if before == Phase::TimeWait && alive && segment.has(SYN) {
-            tcp.replace(direction, segment.sequence);
+            tcp.replace();
         }
         self.set_tcp(slot, tcp);
         if tcp.phase != before {
@@ -109,7 +109,7 @@ impl Table<'_> {
                 self.finish(slot, Closed::Reset);
                 tcp.phase = Phase::TimeWait;
             }
-            Reset::Replaced => tcp.replace(direction, segment.sequence),
+            Reset::Replaced => tcp.replace(),
             Reset::Refused => tcp.forget_answer(),
             Reset::InFlight if tcp.phase.class() == Class::TcpEstablished => tcp.phase = Phase::Doubtful,
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {

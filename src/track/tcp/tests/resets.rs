@@ -133,7 +133,7 @@ fn the_answer_to_an_attempt_that_waits_opens_again() {
     assert!(!{ tcp }.server(SYN | ACK, V2 - 1, C2 + 1, 0), "it answers something else");
     assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
     assert_eq!(tcp.claims.attempt(), Attempt::SynAck);
-    tcp.replace(ToServer, 0);
+    tcp.replace();
     assert!(tcp.client(ACK, C2, V2, 0));
     assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C2, V2, V2, C2]));
 }

@@ -69,21 +69,22 @@ impl Handshake {
     }
 
     /// The other attempt goes on, and nobody has answered it. The RST may come again.
-    pub(super) fn replaced(&self, way: Way, reset: Segment) -> Self {
+    pub(super) fn replaced(&self) -> Self {
         let attempt = self.other.expect("it goes on");
         Self {
             other: known(self.attempt),
-            before: if way == Way::There { self.before } else { self.answer_beside(reset) },
+            before: self.before,
             data: self.data,
             is_server_heard: true,
             ..Self::new(attempt)
         }
     }
 
-    /// The number after the SYN with which the server has answered something else than what this RST is about. A client that
-    /// has acknowledged it does not obey the RST.
+    /// The number after the SYN with which the server has answered an attempt, if that is not the answer that this RST is about;
+    /// else of the answer before. A client that has acknowledged it does not obey the RST.
     pub(super) fn answer_beside(&self, reset: Segment) -> Option<u32> {
-        if reset.sequence == self.start { self.before } else { known(self.start).or(self.before) }
+        let is_about_it = between(reset.sequence, self.start, self.end);
+        if self.is_client_acknowledged && !is_about_it { known(self.start) } else { self.before }
     }
 
     /// The client refuses what the server has answered to something else.
@@ -311,11 +312,12 @@ impl Handshake {
             met("completes nothing");
             return (Sign::None, None);
         }
+        let is_another = self.other == Some(sequence) || known(self.attempt) == Some(sequence);
         met(match (latest, begins, self.is_client_acknowledged) {
             (true, _, true) if number == self.start => "completes",
             (true, _, true) => "completes and acknowledges early data",
             (true, _, false) => "completes what the server said of an unknown attempt",
-            (false, true, _) if self.acknowledges_other(sequence) => "completes the other attempt, which is near",
+            (false, true, _) if is_another => "completes the other attempt, which is near",
             (false, true, _) => "completes with the SYN+ACK before",
             (false, false, _) => "completes the other attempt",
         });
@@ -323,7 +325,7 @@ impl Handshake {
         if before {
             (complete.end, complete.fin) = (number, Fin::None);
         }
-        if !begins || before && self.acknowledges_other(sequence) {
+        if !begins || before && is_another {
             complete.acknowledged = sequence;
         }
         let mut conversation = complete.completed(side(segment.end(), number, true));

@@ -319,7 +319,7 @@ impl Tcp {
                         let attempt = waiting.map(|at| Attempt { otherwise, ..Attempt::asked(at, handshake.data) });
                         self.life = Life::Over(Over { attempt, ..Over::new(handshake.client(), handshake.server()) });
                     }
-                    Reset::Replaced => *handshake = handshake.replaced(way, segment),
+                    Reset::Replaced => *handshake = handshake.replaced(),
                     Reset::Refused => handshake.forget_answer(),
                     // A handshake is short-lived as it is.
                     Reset::InFlight | Reset::Elsewhere | Reset::Inexact => {}
