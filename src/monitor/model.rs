@@ -89,6 +89,12 @@ impl Observation {
         let waited = self.response.as_secs_f64() + self.unanswered_waited.as_secs_f64();
         (self.answered != 0).then(|| waited / f64::from(self.answered))
     }
+
+    /// Whether far more requests wait than so many. How many wait is known for one moment only, so more than three standard
+    /// deviations of a Poisson distribution count, and fewer than [`FEW`] do not.
+    fn has_more_waiting_than(&self, expected: f64) -> bool {
+        self.waiting >= FEW && f64::from(self.waiting) > 2.0 * expected + 3.0 * libm::sqrt(expected)
+    }
 }
 
 /// The estimate of a server.
@@ -140,8 +146,7 @@ impl Estimate {
     ///
     /// With a shared processor T = d + 1 / (μ - λ), so μ = λ + 1 / (T - d). Where requests queue for a long time, what is
     /// served is all that can be served. Little's law says how many are there: where far more wait than λ T, the responses
-    /// that came are not those of the requests that wait, and the longer time counts. How many wait is known for one moment
-    /// only, so more than three standard deviations of a Poisson distribution count, and fewer than [`FEW`] do not.
+    /// that came are not those of the requests that wait, and the longer time counts.
     pub(super) fn learn(&mut self, seen: &Observation, seconds: f64) {
         if seconds <= 0.0 {
             return;
@@ -154,9 +159,7 @@ impl Estimate {
             self.learn_little(seen, seconds, is_crowded);
             return;
         };
-        let (waiting, expected) = (f64::from(seen.waiting), rate * mean);
-        let is_queue = seen.waiting >= FEW && waiting > 2.0 * expected + 3.0 * libm::sqrt(expected);
-        let time = if is_queue { waiting / rate } else { mean };
+        let time = if seen.has_more_waiting_than(rate * mean) { f64::from(seen.waiting) / rate } else { mean };
         self.floor = if self.floor == 0.0 { mean } else { (self.floor * CREEP).min(mean) };
         let spare = 1.0 / (time - 0.8 * self.floor).max(0.1 * time).max(1e-6);
         let capacity = rate + spare;
@@ -200,8 +203,7 @@ impl Estimate {
     /// response time until now.
     pub(super) fn is_crowded(&self, seen: &Observation, seconds: f64) -> bool {
         let rate = self.rate.max(f64::from(seen.answered) / seconds.max(1e-6));
-        let expected = self.waiting.max(rate * self.response);
-        seen.waiting >= FEW && f64::from(seen.waiting) > 2.0 * expected + 3.0 * libm::sqrt(expected)
+        seen.has_more_waiting_than(self.waiting.max(rate * self.response))
     }
 
     /// Lowers the capacity of a server that comes back, until it has shown what it can do.
