@@ -170,6 +170,29 @@ impl Relay {
         translator
     }
 
+    /// The numbers of the end that seems to speak, and of its peer, as their own segments tell them.
+    fn numbers_of_pair(&self, direction: Direction) -> Option<(Numbers, Numbers)> {
+        let c = self.connection(PORT)?;
+        let client = *self.said.get(&(c.client_side.source, c.client_side.destination))?;
+        let server = *self.said.get(&(c.server_side.destination, c.server_side.source))?;
+        Some(if direction == Direction::ToServer { (client, server) } else { (server, client) })
+    }
+
+    /// Whether a segment that nobody has sent has both numbers close enough to those of the ends to be believed (RFC 9293,
+    /// section 3.10.7.4; the distances are those of `docs/tcp.md`, and more). Of random segments, one in 65 536.
+    pub fn is_lucky(&self, direction: Direction, segment: &Segment) -> bool {
+        self.numbers_of_pair(direction).is_some_and(|(own, peer)| {
+            between(own.next.wrapping_sub(1 << 24), segment.end(), own.next.wrapping_add(1 << 24))
+                && between(peer.next.wrapping_sub(1 << 23), segment.acknowledgment, peer.next)
+        })
+    }
+
+    /// Whether a RST has the number of a byte on its way: its receiver will obey it if that is what arrives last.
+    pub fn is_in_flight(&self, direction: Direction, reset: &Segment) -> bool {
+        self.numbers_of_pair(direction)
+            .is_some_and(|(own, peer)| peer.acknowledged.is_some_and(|n| between(n, reset.sequence, own.next)))
+    }
+
     pub fn redivert(&mut self, to: Ipv4Addr, how: byway::Redivert) {
         self.note(format!("re-divert to {to}: {how:?}"));
         self.translator.redivert(self.target, to, how).expect("two servers");
