@@ -369,9 +369,12 @@ impl World {
             _ => (source, destination),
         };
         let passed = self.passed.entry(key).or_default();
-        if !forged && from_client && segment.flags & (SYN | ACK) == SYN && passed.client.start != Some(segment.sequence)
-        {
-            passed.over_another = after.is_some_and(|c| !matches!(c.state, State::Opening | State::Opened));
+        if !forged && from_client && segment.flags & (SYN | ACK) == SYN {
+            let conversation = after.is_some_and(|c| !matches!(c.state, State::Opening | State::Opened));
+            let again = passed.client.start == Some(segment.sequence);
+            // A late segment may have completed the attempt before this one, which comes again because it was lost.
+            passed.over_another =
+                if again { passed.over_another || conversation && !passed.accepted } else { conversation };
         }
         // It has changed something, so it may be the later attempt's numbers that are in doubt now.
         let changed = before.map(|c| c.state) != after.map(|c| c.state);
