@@ -84,10 +84,14 @@ count() {
             count "snapshot/$protocol/$call" --row snapshot --protocol "$protocol" --call $call
         done
         count "hashbrown/$protocol" --row hashbrown --protocol "$protocol" --call single
-        count "name_unrelated/$protocol" --row name_unrelated --protocol "$protocol"
+        for call in single burst; do
+            count "name_unrelated/$protocol/$call" --row name_unrelated --protocol "$protocol" --call $call
+        done
     done
     for row in name_answered name_other; do
-        count "$row/udp" --row $row --protocol udp
+        for call in single burst; do
+            count "$row/udp/$call" --row $row --protocol udp --call $call
+        done
     done
     count flood --row flood --protocol tcp
 } >"$work/counted"

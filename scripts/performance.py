@@ -27,9 +27,6 @@ NAMES = {
     "sweep": "a call of `poll` after it",
     "export": "snapshot, a connection",
     "import": "restore, a connection",
-    "name_answered": "query for a name of the table",
-    "name_other": "query for another name",
-    "name_unrelated": "no query, at the naming server",
 }
 
 
@@ -51,6 +48,9 @@ def name_of(one):
         "flood": "SYN flood, full table",
         "hit_measured": "measured hit",
         "hit_resumable": "resumable hit",
+        "name_answered": "query for a name of the table",
+        "name_other": "query for another name",
+        "name_unrelated": "no query, at the naming server",
     }
     words = [names.get(one["row"], one["row"]), one["call"] or ""]
     if one["row"].startswith("hit"):

@@ -72,6 +72,16 @@ fn bucket(index: &[u32], start: usize) -> &[u32] {
     index.get(start..index.len().min(start + BUCKET)).unwrap_or_default()
 }
 
+/// Begins to fetch the buckets of a hash. Each can be in two cache lines.
+#[cfg(target_pointer_width = "64")]
+#[inline]
+pub(super) fn prefetch(index: &[u32], hash: u64) {
+    for start in buckets(index.len(), hash) {
+        crate::intrinsics::prefetch(index, start);
+        crate::intrinsics::prefetch(index, start + BUCKET - 1);
+    }
+}
+
 /// The tag of a hash, in the upper bits: of those that choose no bucket where there are less than a million.
 const fn tag(hash: u64) -> u32 {
     ((hash ^ hash >> 40) as u32) << 20

@@ -12,11 +12,17 @@ use crate::table::hash::{Label, reduce};
 use crate::table::rendezvous::Rendezvous;
 
 impl<N: NameStorage> Names<N> {
-    /// The entries that may be for the name that a message asks for. Begins to prefetch them.
+    /// The hash of the name that a message asks for.
     #[inline]
-    pub(super) fn candidates(&self, message: &[u8], asked: Asked) -> Candidates {
+    pub(super) fn hash_of(&self, message: &[u8], asked: Asked) -> u64 {
+        index::hash(&self.state.keys, message, HEADER, HEADER + asked.length)
+    }
+
+    /// The entries that may be for the name with this hash. Begins to prefetch them.
+    #[inline]
+    pub(super) fn candidates(&self, hash: u64) -> Candidates {
         let NameView { index, .. } = self.storage.view();
-        let candidates = Candidates::of(index, index::hash(&self.state.keys, message, HEADER, HEADER + asked.length));
+        let candidates = Candidates::of(index, hash);
         #[cfg(target_pointer_width = "64")]
         for number in candidates.numbers(index) {
             crate::intrinsics::prefetch(self.storage.view().slots, (number as usize).wrapping_sub(1));

@@ -17,7 +17,7 @@
 //! ([`Names::redivert`]), **every client follows with its next packet**: those that have cached the answer for a day, and
 //! those in the middle of a connection.
 //!
-//! - [`Names::intercept`] takes IPv4 packets, where the machine forwards them.
+//! - [`Names::intercept`] takes IPv4 packets, where the machine forwards them; [`Names::intercept_burst`] takes many at once.
 //! - [`Names::answer`] takes a message from a socket, and [`Names::answer_stream`] those of a TCP connection.
 //! - [`Relay`] takes a query for another name, where clients ask this machine and the DNS server is elsewhere.
 //! - [`Names::insert`], [`Names::remove`] and [`Names::entries`] are the instructions.
@@ -26,6 +26,7 @@
 //! no client bypasses the entry with another type. Answers are not signed, so a client that validates signed names
 //! itself rejects them as forged; see `docs/naming.md`, which covers this RFC by RFC.
 
+mod burst;
 mod config;
 mod cookie;
 mod counters;

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use super::counters::Outcome;
-use super::respond::{Answered, MAX_ANSWER, Transport};
+use super::respond::{Answered, MAX_ANSWER, Query, Transport};
 use super::storage::NameStorage;
 use super::table::Names;
 use crate::endpoint::Endpoint;
@@ -21,18 +21,28 @@ const UDP_HEADER: usize = 8;
 const DNS: u16 = 53;
 
 /// A datagram that may be a query, and the addresses and ports that its answer goes between.
-struct Datagram<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Datagram<'a> {
     client: Endpoint,
     server: u32,
     /// The IPv4 header, options included.
     head: &'a [u8],
     /// From the UDP header on.
     datagram: &'a [u8],
-    message: &'a [u8],
+    pub(super) message: &'a [u8],
     has_checksum: bool,
 }
 
+#[inline(always)]
+pub(super) fn is_udp(packet: &[u8]) -> bool {
+    packet.get(ipv4::PROTOCOL).is_some_and(|protocol| *protocol == UDP)
+}
+
 impl Datagram<'_> {
+    pub(super) const fn client(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.client.address)
+    }
+
     /// Whether its checksums are right, as far as it has them.
     fn is_intact(&self) -> bool {
         let Endpoint { address: client, .. } = self.client;
@@ -72,15 +82,16 @@ impl<N: NameStorage> Names<N> {
     #[inline]
     pub fn intercept(&mut self, now: Instant, packet: &[u8], out: &mut [u8]) -> Answered {
         // Most packets are not UDP.
-        let is_udp = packet.get(ipv4::PROTOCOL).is_some_and(|protocol| *protocol == UDP);
-        if is_udp && let Some(datagram) = self.datagram(packet) {
+        if is_udp(packet)
+            && let Some(datagram) = self.datagram(packet)
+        {
             return self.answer_packet(now, &datagram, out);
         }
         Answered::Pass
     }
 
     /// The datagram in a packet, if it is for port 53 of a server whose queries are intercepted.
-    fn datagram<'a>(&self, packet: &'a [u8]) -> Option<Datagram<'a>> {
+    pub(super) fn datagram<'a>(&self, packet: &'a [u8]) -> Option<Datagram<'a>> {
         let header = Header(packet.first_chunk()?);
         let (length, total) = (header.header_length(), header.total_length());
         if header.0[0] >> 4 != 4 || length < ipv4::HEADER || ipv4::is_fragment(header.fragmentation()) {
@@ -103,9 +114,21 @@ impl<N: NameStorage> Names<N> {
     }
 
     fn answer_packet(&mut self, now: Instant, datagram: &Datagram<'_>, out: &mut [u8]) -> Answered {
+        let query = self.examine(datagram.client(), Transport::Udp, datagram.message);
+        self.answer_datagram(now, datagram, &query, out)
+    }
+
+    /// Answers a query that was examined.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn answer_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &Datagram<'_>,
+        query: &Query<'_>,
+        out: &mut [u8],
+    ) -> Answered {
         const START: usize = ipv4::HEADER + UDP_HEADER;
         let Datagram { client: Endpoint { address: client, port }, server, .. } = *datagram;
-        let query = self.examine(Ipv4Addr::from_bits(client), Transport::Udp, datagram.message);
         // Computes the checksums while the entry is fetched from memory. A damaged query passes, and its receiver drops
         // it.
         if !datagram.is_intact() {
@@ -113,7 +136,7 @@ impl<N: NameStorage> Names<N> {
         }
         let room = out.get_mut(START..).unwrap_or_default();
         // What is not a query passes, as if it had not been examined.
-        let answered = match self.respond(now, &query, room) {
+        let answered = match self.respond(now, query, room) {
             Answered::Answer { length } => length,
             Answered::Drop(Outcome::Response | Outcome::NoHeader) => return Answered::Pass,
             other => return other,

@@ -47,6 +47,7 @@ pub enum Answered {
 }
 
 /// A query, and what is known of it before an entry is looked at.
+#[derive(Clone, Copy)]
 pub(super) struct Query<'a> {
     client: Ipv4Addr,
     transport: Transport,
@@ -55,8 +56,20 @@ pub(super) struct Query<'a> {
     name: &'a [u8],
     header: Header,
     /// That name, or the outcome of the query if it does not depend on the table.
-    asked: Result<Asked, Outcome>,
-    candidates: Candidates,
+    pub(super) asked: Result<Asked, Outcome>,
+    pub(super) candidates: Candidates,
+}
+
+impl<'a> Query<'a> {
+    /// Reads what a message asks; the candidates are still to be looked for.
+    #[inline]
+    pub(super) fn read(client: Ipv4Addr, transport: Transport, message: &'a [u8]) -> Self {
+        let name = message.get(HEADER..).unwrap_or_default();
+        let header = Header::read(message);
+        let asked = header.ok_or(Outcome::NoHeader).and_then(|header| read(transport, header, name));
+        let header = header.unwrap_or(Header::NONE);
+        Self { client, transport, message, name, header, asked, candidates: Candidates::NONE }
+    }
 }
 
 /// What an answer says.
@@ -120,11 +133,11 @@ impl<N: NameStorage> Names<N> {
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn examine<'a>(&self, client: Ipv4Addr, transport: Transport, message: &'a [u8]) -> Query<'a> {
-        let name = message.get(HEADER..).unwrap_or_default();
-        let header = Header::read(message);
-        let asked = header.ok_or(Outcome::NoHeader).and_then(|header| read(transport, header, name));
-        let candidates = asked.map_or(Candidates::NONE, |asked| self.candidates(message, asked));
-        Query { client, transport, message, name, header: header.unwrap_or(Header::NONE), asked, candidates }
+        let mut query = Query::read(client, transport, message);
+        if let Ok(asked) = query.asked {
+            query.candidates = self.candidates(self.hash_of(message, asked));
+        }
+        query
     }
 
     /// Answers a query that was examined.

@@ -159,3 +159,54 @@ fn a_small_buffer_does_no_harm() {
         }
     }
 }
+
+/// Packets of any kind, any number at a time: the same answers, the same counts, and the same limits as one by one.
+#[test]
+fn a_burst_does_what_single_calls_do() {
+    let mut dice = Dice(9);
+    let table = || with(NamesConfig::new([7; 32]).answers_per_second(3));
+    let (mut single, mut burst) = (table(), table());
+    let (mut answers, mut limited) = (0, 0);
+    for round in 0..3_000_u64 {
+        let now = Instant::from_millis(round * 20);
+        let packets: Vec<Vec<u8>> = (0..dice.number() % 50)
+            .map(|_| {
+                let name = ["www.bt.com", "WWW.bt.com", "a.xyz.com", "b.a.xyz.com", "example.org", "xyz.com", "."];
+                let name = name[dice.number() as usize % name.len()];
+                let kind = [A, A, A, AAAA, SOA, ANY][dice.number() as usize % 6];
+                let message = match dice.number() % 8 {
+                    0 => message(0x8000, [1, 0, 0, 0], &[&question(name, kind)]),
+                    1 => message(0, [2, 0, 0, 0], &[&question(name, kind)]),
+                    2 => vec![0xc0; dice.number() as usize % 40],
+                    _ => query(name, kind),
+                };
+                let client = [192, 0, dice.number() as u8 % 4, dice.number() as u8];
+                let port = if dice.number().is_multiple_of(8) { 443 } else { 53 };
+                let mut bytes = packet((client, 4_000), (SERVER, port), dice.number() as usize % 3, &message);
+                if dice.number().is_multiple_of(8) {
+                    let at = dice.number() as usize % bytes.len();
+                    bytes[at] ^= 1 << (dice.number() % 8);
+                }
+                if dice.number().is_multiple_of(16) {
+                    bytes.truncate(dice.number() as usize % bytes.len());
+                }
+                bytes
+            })
+            .collect();
+        let room = [MAX_ANSWER_PACKET, MAX_ANSWER_PACKET, 60][dice.number() as usize % 3];
+        let mut out = vec![vec![0xaa; room]; dice.number() as usize % 60];
+        let mut answered = vec![Answered::Drop(Outcome::NoHeader); dice.number() as usize % 60];
+        let count = burst.intercept_burst(now, &packets, &mut out, &mut answered);
+        assert_eq!(count, packets.len().min(out.len()).min(answered.len()));
+        for (packet, (out, answered)) in packets.iter().zip(out.iter().zip(&answered)) {
+            let mut alone = vec![0xaa; room];
+            assert_eq!((single.intercept(now, packet, &mut alone), &alone), (*answered, out), "round {round}");
+            answers += u32::from(matches!(answered, Answered::Answer { .. }));
+            limited += u32::from(matches!(answered, Answered::Drop(Outcome::LimitedDropped)));
+        }
+        assert!(answered[count..].iter().all(|answered| *answered == Answered::Drop(Outcome::NoHeader)));
+        assert!(out[count..].iter().all(|out| *out == vec![0xaa; room]));
+    }
+    assert_eq!(burst.counters(), single.counters());
+    assert!(answers > 1_000 && limited > 1_000, "the test itself: {answers} answers, {limited} limited");
+}

@@ -118,8 +118,15 @@ pub fn run(data: &[u8]) {
         Answered::Pass => assert!(!matches!(by_udp, Answered::Answer { .. })),
         Answered::Drop(outcome) => panic!("{outcome:?}"),
     }
-    // The bytes as a packet: whatever they are.
+    // The bytes as a packet: whatever they are; and beside a query, whose answer is the same.
     let _ = names.intercept(NOW, message, &mut out);
+    let (query, mut burst, mut answered) = (packet(message), [[0xaa; MAX_ANSWER_PACKET]; 2], [Answered::Pass; 2]);
+    let single = names.intercept(NOW, &query, &mut out);
+    names.intercept_burst(NOW, &[message, &query], &mut burst, &mut answered);
+    assert_eq!(answered[1], single);
+    if let Answered::Answer { length } = single {
+        assert_eq!(out[..length], burst[1][..length]);
+    }
 
     // Over the limit no answer is longer than its query and a cookie.
     let mut limited = table(1);
