@@ -1,7 +1,7 @@
 //! Finds a slot by its key in at most two cache lines: an index of buckets, one line each.
 //!
 //! A bucket is sixteen 32-bit words: twelve one-byte tags in the first three, a word about displaced entries, and
-//! twelve slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a bucket are
+//! twelve slot numbers. A tag is a part of the key's hash, and zero where there is no entry. All tags of a bucket are
 //! compared at once (see `tags`).
 //!
 //! A key has a first and a second bucket; its entry lies in the first unless that was full. With two words per

@@ -4,7 +4,7 @@
 //! could disagree. Candidates come from the keyed pseudo-random function of the client, the server and a number that
 //! never repeats, so that neither the client nor the server can predict the next one. An attempt examines at most
 //! [`ATTEMPTS`] of them, however full the range is. With three quarters of a range in use an attempt fails once in
-//! 10^16; with 99 of 100 in use it succeeds three times in four, and the client's next packet draws again.
+//! 10^16; with 99 of 100 in use it succeeds three times in four, and the client's next packet is another attempt.
 
 use crate::config::{Alternative, List, PortChoice};
 use crate::endpoint::Endpoint;

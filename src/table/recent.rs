@@ -3,14 +3,15 @@
 //! Such an endpoint must not be given to another connection with the same server for 120 s (RFC 6888, REQ-8): packets
 //! that the server still sends to it would reach the wrong client. A connection that ends normally quarantines its
 //! endpoint in its slot. One that is evicted because the table is full, or moved by a re-divert, has no slot for that;
-//! one bit here remembers its endpoint instead. Many endpoints share a bit. A shared bit costs another draw of a port
-//! and nothing else, so the place of an endpoint's bit needs no key: its port is as unpredictable as it was drawn.
+//! one bit here remembers its endpoint instead. Many endpoints share a bit. A shared bit only costs another attempt to
+//! find a port, so the place of an endpoint's bit needs no key: it depends on the port, which was chosen at random.
 //!
 //! There is one set of bits for the current time-out and one for the previous one, so that each endpoint is remembered
 //! for at least one time-out, and for up to two where connections come and go. A set takes at most [`MOST`] endpoints:
-//! with two full sets four draws in ten still find one whose bit is not in use, so that a flood costs a draw or two and
-//! not a hundred. Beyond that the random choice among all ports is the only protection. When half of all draws
-//! (`ATTEMPTS` in `ports`) have found none, the others take any port that is free: no connection is refused for it.
+//! with two full sets, four attempts in ten still find an endpoint whose bit is not in use, so that a flood costs an
+//! attempt or two and not a hundred. Further endpoints are not remembered, and only the random choice among all ports
+//! protects them. When half of all attempts (`ATTEMPTS` in `ports`) have failed, the others take any port that is free:
+//! a shared bit never prevents a connection.
 
 use crate::endpoint::Endpoint;
 use crate::time::Tick;

@@ -34,7 +34,8 @@ const RESUMABLE: u8 = 0x08;
 const PROTOCOL: u8 = 0x13;
 const LEAST_LOADED: u8 = 0x04;
 const KEEP_SOURCE: u8 = 0x40;
-/// If the source is replaced: nothing else is. If the source is kept: the servers' own addresses must not be seen.
+/// In a rule that replaces the source: the destination stays as it is. In a rule that keeps the source: the servers'
+/// own addresses must not be seen.
 const HIDES: u8 = 0x20;
 const ANY_PORT_REPLIES: u8 = 0x80;
 

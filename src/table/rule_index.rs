@@ -244,8 +244,8 @@ impl<'a> RuleIndex<'a> {
         self.find_exactly(rules, rule.rank(), protocol, rule.clients(), length).map(|place| place as usize)
     }
 
-    /// The lengths of destinations that rules have, a bit for each, without the longest ones if the filter knows that none of
-    /// their rules matches this address: zero if no rule does.
+    /// The lengths of destinations that rules have, a bit for each, without the longest ones if the filter knows that
+    /// none of their rules matches this address: zero if no rule does.
     #[inline]
     pub(crate) fn lengths_for(self, address: u32) -> u64 {
         let mut lengths = class(self.classes(), 0);
@@ -259,7 +259,7 @@ impl<'a> RuleIndex<'a> {
         0
     }
 
-    /// Whether some rule may be about exactly this network.
+    /// Whether some rule may name exactly this network.
     #[inline(always)]
     pub(crate) fn may_name(self, length: u8, network: u32) -> bool {
         let (word, bits) = in_filter(self.keys, length, network, self.filter.len());
