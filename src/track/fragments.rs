@@ -13,9 +13,9 @@
 //!
 //! Once all of the datagram was seen, its identification may be reused at once: a first fragment begins a new datagram,
 //! as it does for a receiver, which has reassembled the old one. A repeated later fragment cannot be distinguished from
-//! one of a new datagram that overtook its first. For [`REPEATED`] ticks it is taken for a repetition and dropped, then
-//! held like any other. The entry of an incomplete datagram also gives way to a new first fragment after that time: its
-//! sender has given up the old datagram (RFC 6864, section 4), and nothing more of it is lost that way.
+//! one of a new datagram that overtook its first. For [`REPEATED`] ticks it is taken for a repetition and dropped;
+//! after that it is held like any other. The entry of an incomplete datagram also gives way to a new first fragment
+//! then: its sender has given up the old datagram (RFC 6864, section 4), and nothing more of it is lost that way.
 
 use crate::time::Tick;
 use crate::verdict::DropReason;
@@ -353,7 +353,7 @@ mod tests {
             assert_eq!(slot.add((40 + 20 * island, 50 + 20 * island), false), Ok(()));
         }
         assert_eq!(slot.add((900, 910), false), Err(DropReason::ScatteredFragment));
-        // What joins a neighbour, or two of them, needs no room.
+        // A range that joins one neighbour, or two, needs no place.
         assert_eq!(slot.add((35, 40), false), Ok(()));
         assert_eq!(slot.add((50, 60), false), Ok(()));
         assert_eq!(slot.add((30, 35), false), Ok(()));

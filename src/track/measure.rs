@@ -41,7 +41,7 @@ pub struct MeasureSlot {
     waiting_since: u32,
 }
 
-/// How many lower bits of a word are left by the small number in its upper bits.
+/// How many lower bits of a word the small number in its upper bits leaves.
 const PACKETS: u32 = 48;
 const BYTES: u32 = 56;
 

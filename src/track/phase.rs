@@ -35,7 +35,8 @@ pub(crate) enum Phase {
     IcmpAnswered,
 }
 
-/// The age lists: connections that are given up together, in this order, when the table is full.
+/// The age lists, one for each class of time-out. When the table is full, a dead connection is looked for at the heads
+/// of the lists, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Class {

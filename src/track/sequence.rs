@@ -5,12 +5,12 @@ use crate::wire::tcp::Segment;
 
 /// For each side, the sequence number after the last that it has used, and the highest that it has acknowledged.
 ///
-/// What one side has sent and the other has acknowledged are numbers of one sequence space. In it the acknowledged
-/// number is never ahead of the sent one.
+/// What one side has sent and what the other has acknowledged are numbers of one sequence space. In it the acknowledged
+/// number never lies after the sent one.
 ///
-/// Zero stands for "not known". A number that happens to be zero (one in 2^32) is taken for unknown until its side sends
-/// the next segment, which makes a RST inexact for that long and does no other harm; four flags would not fit into the
-/// line.
+/// Zero stands for "not known". A number that happens to be zero (one in 2^32) is taken for unknown until its side
+/// sends the next segment, which makes a RST inexact for that long and does no other harm; four flags would not fit
+/// into the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
@@ -32,11 +32,11 @@ struct Space {
 /// many segments have taken another path.
 pub(super) const WINDOW: u32 = 1 << 24;
 
-/// How far behind the highest acknowledgement an overtaken one may be, in bytes: 1 MiB. The smaller this is, the less a
-/// guessing attacker gets through.
+/// How many bytes an overtaken acknowledgement may lie before the highest one: 1 MiB. The smaller this is, the less an
+/// attacker who guesses numbers gets through.
 const OVERTAKEN: u32 = 1 << 20;
 
-/// A number is ahead of another if it is by less than half of all numbers (RFC 9293, section 3.4).
+/// A number lies after another if the distance is less than half of all numbers (RFC 9293, section 3.4).
 const AHEAD: u32 = 1 << 31;
 
 impl Sequences {
@@ -63,7 +63,8 @@ impl Sequences {
     }
 
     /// Whether a segment of this side fits what is known: it ends within a window of what the side has sent, and it
-    /// acknowledges what the other has sent, and nothing far behind what was acknowledged before (RFC 5961, section 5.2).
+    /// acknowledges what the other has sent, and nothing far before the highest acknowledgement (RFC 5961, section
+    /// 5.2).
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) const fn fits(&self, side: Direction, end: u32, acknowledgment: u32) -> bool {
         self.goes_on(side, end, WINDOW) && self.may_acknowledge(side, acknowledgment)
@@ -178,7 +179,8 @@ impl Sequences {
         Self { spaces: [client, Space { sent: server, acknowledged: by_client }] }
     }
 
-    /// Takes over the numbers in which `other` is ahead: another portion has seen the other half of the connection.
+    /// Takes over those numbers of `other` that lie after the known ones: another portion has seen the other half of
+    /// the connection.
     pub(super) fn merge(&mut self, other: Self) {
         let mut words = self.to_words();
         for (mine, theirs) in words.iter_mut().zip(other.to_words()) {
@@ -190,7 +192,7 @@ impl Sequences {
     }
 
     /// Corrects numbers that come from elsewhere: no end has acknowledged more than was sent. `all_known` says that the
-    /// numbers of both ends have been followed, so that a zero not far behind what was sent is a number.
+    /// numbers of both ends have been followed, so that a zero not far before what was sent is a number.
     pub(super) fn mend(&mut self, all_known: bool) {
         for side in [Direction::ToServer, Direction::ToClient] {
             let sent = self.of(side).sent;

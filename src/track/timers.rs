@@ -45,7 +45,7 @@ impl Timers {
         for (phase, ticks) in Phase::ALL.iter().zip(&mut self.by_phase) {
             *ticks = by_class.get(phase.class() as usize).copied().unwrap_or(0);
         }
-        // It is in the list of the established ones, but has less time.
+        // A doubtful connection stands in the list of the established ones, but has the shorter time-out.
         self.by_phase[Phase::Doubtful as usize] = transitory;
         for (scan_interval, ticks) in self.scan_intervals.iter_mut().zip(&by_class) {
             *scan_interval = ((ticks / 4) >> CoarseTime::SHIFT) as u16;

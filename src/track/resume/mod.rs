@@ -1,6 +1,6 @@
 //! What a TCP connection needs so that another server can take it over: what was agreed in its handshake, what its
-//! client has seen last, and, once a server has taken it over, how that server's numbers become the ones that the client
-//! knows.
+//! client has seen last, and, once a server has taken it over, how that server's numbers become the ones that the
+//! client knows.
 //!
 //! Everything is expressed in the client's numbers. A server that took over counts from numbers of its own:
 //!
@@ -83,7 +83,7 @@ pub struct ResumeSlot {
     pub(crate) client_mss: u16,
     /// The client's window scale.
     pub(crate) client_scale: u8,
-    /// The server's window scale that the client was told of, times 16, and the server's own.
+    /// The server's window scale that the client was sent, times 16, and the server's own.
     server_scales: u8,
     pub(crate) flags: u16,
 }

@@ -81,13 +81,13 @@ impl Tcp {
         self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] }, answer);
     }
 
-    /// Whether the server's latest answer to an attempt is another one than that which a RST with this number is about.
+    /// Whether the server has given an answer that a RST with this number is not about.
     pub(super) fn has_answered_beside(&self, number: u32) -> bool {
         self.claims.syn_acknowledged(ToServer) && !self.sequences.in_flight(ToClient, number)
     }
 
-    /// Records that the SYN with the number `behind` after it, if there is one, has yet to be answered, unless its
-    /// answer is the one with the number `answer` after it.
+    /// Records that a SYN waits for an answer: `behind` is the number after it, zero if there is no such SYN. `answer`
+    /// is the number after an answer of the server that may belong to it, zero if there is none.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn await_answer(&mut self, behind: u32, answer: u32) {
         if behind != 0 {
@@ -113,11 +113,11 @@ impl Tcp {
             client = segment.sequence;
             server != 0 && early == 0
         } else {
-            // After the end, a server that waits repeats its SYN.
+            // After the end, a server that still waits for this segment repeats its SYN.
             let goes_on = attempt != Attempt::None && !self.phase.is_over();
             goes_on && segment.sequence.wrapping_sub(client) < AT_ONCE && early <= EARLY
         };
-        // Both SYNs were late copies, unless the client's is ahead of all that it has sent.
+        // Both SYNs were late copies, unless the client's lies after everything that it has sent.
         let ahead = attempt != Attempt::Syn && self.sequences.is_new(ToServer, asked);
         if !begins || !ahead && !self.phase.is_over() && self.sequences.continues(ToServer, segment) {
             return false;

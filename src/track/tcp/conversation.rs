@@ -18,8 +18,8 @@ pub(super) const BY_FINS: [[Phase; 4]; 4] = {
         //  for.
         [Ep,    Ep,  Ep,     SC],
         [Ep,    Ep,  Cl,     Cl],
-        //  Both sides have sent a FIN, and each has exactly the number that its receiver expects or has acknowledged: as
-        //  sure as a RST. What is left is transitory (RFC 5382, REQ-5).
+        //  Both sides have sent a FIN, and each has exactly the number that its receiver expects or has acknowledged:
+        //  as sure as a RST. What is left is transitory (RFC 5382, REQ-5).
         [CC,    CC,  Cl,     TW],
         //  Half-closed for as long as the server likes (RFC 5382, REQ-2): the established time-out goes on.
     ]
@@ -51,8 +51,9 @@ impl Tcp {
         }
         if !self.sequences.fits(direction, end, segment.acknowledgment) {
             let agreed = self.misfit(direction, segment, end);
-            // Both ends may have just agreed on the numbers with which this segment continues. Without this, if every
-            // segment carries data, each would for ever be ahead of the known numbers by the segment before it.
+            // Both ends may have just agreed on the numbers with which this segment continues, so it is checked again.
+            // Otherwise, if every segment carries data, each would lie one segment after the known numbers, and none
+            // would ever fit.
             if !self.sequences.fits(direction, end, segment.acknowledgment) {
                 return agreed;
             }

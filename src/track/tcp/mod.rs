@@ -1,13 +1,14 @@
 //! TCP seen from the middle (RFC 9293). The two ends decide; this follows them.
 //!
-//! Nothing counts because one side says so. A handshake is complete when each side has acknowledged the other's SYN,
-//! with the numbers of one attempt. A FIN counts once its receiver has acknowledged it. A segment that its receiver
-//! would not accept, because its numbers fit nothing that the other side has said, changes no state and prolongs
-//! nothing. An attacker who can forge the packets of one side but sees neither side's numbers achieves nothing.
+//! What one side claims counts only when the other side confirms it. A handshake is complete when each side has
+//! acknowledged the other's SYN, with the numbers of one attempt. A FIN counts once its receiver has acknowledged it. A
+//! segment that its receiver would not accept, because its numbers fit nothing that the other side has sent, changes no
+//! state and prolongs nothing. An attacker who can forge the packets of one side but sees neither side's numbers
+//! achieves nothing.
 //!
-//! What is tracked of each side: how much it has sent and acknowledged ([`Sequences`], in the line that a packet touches
-//! anyway), and what it has claimed that the other has not confirmed ([`Claims`], beside it). Windows are not tracked: a
-//! translator is no firewall, and the ends judge data for themselves.
+//! What is tracked of each side: how much it has sent and acknowledged ([`Sequences`], in the line that a packet
+//! touches anyway), and what it has claimed that the other has not confirmed ([`Claims`], beside it). Windows are not
+//! tracked: a translator is no firewall, and the ends judge data for themselves.
 //!
 //! - Handshake ([`Tcp::handshake`]): SYN, SYN+ACK and the ACK that completes it are matched by their numbers.
 //! - Conversation ([`Tcp::conversation`]): numbers fit, or they do not. If both sides continue with numbers that do not

@@ -25,13 +25,13 @@ pub(crate) enum Reset {
 }
 
 impl Tcp {
-    /// Judges a RST: it is exact if its number is what the other side has last acknowledged, which is what that side
-    /// expects next, and which only that side can change. In answer to a SYN it must acknowledge that (RFC 9293,
-    /// section 3.10.7.3).
+    /// Judges a RST: it is exact if its number is the highest that the other side has acknowledged. That is the number
+    /// that the other side expects next, and only that side can change it. In answer to a SYN, the RST must acknowledge
+    /// the SYN (RFC 9293, section 3.10.7.3).
     ///
     /// A RST after data that is still unacknowledged ends nothing at once, although its receiver will accept it if the
-    /// data arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
-    /// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
+    /// data arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2).
+    /// Counting unacknowledged data as expected would let a stranger who can forge data forge the RST too.
     pub(crate) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
         let handshake = matches!(self.phase, Phase::Opening | Phase::Opened);
         let attempt = self.claims.attempt();

@@ -139,7 +139,7 @@ fn a_fin_is_forgotten_when_more_comes() {
 
 #[test]
 fn one_way_only() {
-    // Nothing is heard of the server here, and no record vouches for it.
+    // Nothing is heard of the server here, and no record confirms that it was heard elsewhere.
     let mut tcp = Tcp::resume(Phase::Opened, opened().sequences, [Fin::None; 2], false);
     assert!(tcp.client(ACK, C, V, 0));
     tcp.claims.set_heard(ToClient, false);
@@ -150,7 +150,7 @@ fn one_way_only() {
     assert_eq!(tcp.phase, Phase::ClientClosed);
     let mut far = tcp;
     assert!(!far.client(ACK, C + 1, V + W - 1 + W, 0), "a window more is too far");
-    // A record that vouches for both sides: a FIN counts when it is acknowledged.
+    // A record confirms that both sides were heard: a FIN counts when it is acknowledged.
     let mut tcp = Tcp::resume(Phase::Established, established().sequences, [Fin::None; 2], true);
     assert!(tcp.client(FIN | ACK, C, V, 0));
     assert_eq!(tcp.phase, Phase::EstablishedPending);
@@ -192,7 +192,7 @@ fn a_fragment_is_no_sign_of_another_way() {
     let mut tcp = established();
     for direction in [ToServer, ToClient] {
         let (mine, theirs) = if direction == ToServer { (C, V) } else { (V, C) };
-        // Within the window, and ahead of everything.
+        // Within the window, and after everything.
         assert!(tcp.follow(direction, &segment(FIN | ACK, mine + 5_000, theirs, 8), false));
     }
     assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent; 2]));
