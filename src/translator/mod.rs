@@ -103,7 +103,7 @@ impl<S: Storage> Translator<S> {
         let state = State::new(config, layout, for_measured, for_resumable);
         #[cfg(target_pointer_width = "64")]
         let state = {
-            // An update of the whole state would be copied in pieces.
+            // An update of the whole state would be copied in parts.
             let mut state = state;
             state.directory = directory;
             state

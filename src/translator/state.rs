@@ -117,8 +117,8 @@ pub(crate) struct State {
     pub(super) skipped: u32,
     /// How many connections had been opened, modulo 2^32, at the last `forget`.
     pub(super) begun_before: u32,
-    /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so that
-    /// it is linked only into programs that forget or measure connections.
+    /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so
+    /// that it is linked only into programs that forget or measure connections.
     pub(super) close_dead: Option<fn(&mut Table<'_>, u32)>,
     /// Makes a stale connection follow outstanding re-diverts, once there was one. A function pointer, so that it is
     /// linked only into programs that re-divert. A large processor calls it directly, because more of it is inlined
@@ -157,8 +157,8 @@ pub(crate) struct Table<'a> {
 pub(super) const HIDES_SERVERS: u32 = 1 << 31;
 /// Counts connections in the given number of slots with the servers of rules that were added after them.
 type Adopt = fn(&mut Table<'_>, usize);
-/// The functions for resumable connections. They are behind a pointer, so that they are linked only into programs whose
-/// storage has room for such connections.
+/// The functions for resumable connections. They are called through a pointer, so that they are linked only into
+/// programs whose storage has room for such connections.
 #[derive(Debug)]
 pub(super) struct ForResumable {
     /// Translates a segment of the connection in this slot.
@@ -170,8 +170,8 @@ pub(super) struct ForResumable {
     /// Records that a re-divert wants the connection handed over, if it can be. Returns whether it stays open.
     pub(super) want: fn(&mut Table<'_>, u32, Treatment) -> bool,
 }
-/// The functions that measure connections and their servers. They are behind a pointer, so that they are linked only
-/// into programs whose storage has room for measurements.
+/// The functions that measure connections and their servers. They are called through a pointer, so that they are linked
+/// only into programs whose storage has room for measurements.
 #[derive(Debug)]
 pub(super) struct ForMeasured {
     /// A slot has a new connection, which may be over already.

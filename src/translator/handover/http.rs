@@ -9,17 +9,19 @@ const FIELDS: usize = 48;
 /// The longest entity tag that is remembered, in bytes, quotes included.
 const TAG: usize = 64;
 
-/// Hands over HTTP/1.1 downloads: `GET` requests whose responses have a length and a strong entity tag (RFC 9110, section
-/// 8.8.3), and connections between two requests.
+/// Hands over HTTP/1.1 downloads: `GET` requests whose responses have a length and a strong entity tag (RFC 9110,
+/// section 8.8.3), and connections between two requests.
 ///
-/// In the middle of a body the new server is asked for the rest, with `Range` and `If-Range`; only a 206 with the same tag,
-/// the same range and the same length is accepted. While nothing of the response has arrived, the request is repeated as it
-/// was: `GET` is idempotent (RFC 9110, section 9.2.2). Between requests the connection moves as with [`AtRest`]. A
-/// connection stays where it is in the middle of a response's head, in the middle of a body without a strong tag, after any
-/// other method, while requests are pipelined, and when the response is chunked or longer than 2 GiB.
+/// In the middle of a body the new server is asked for the rest, with `Range` and `If-Range`; only a 206 with the same
+/// tag, the same range and the same length is accepted. While nothing of the response has arrived, the request is
+/// repeated as it was: `GET` is idempotent (RFC 9110, section 9.2.2). Between requests the connection moves as with
+/// [`AtRest`]. A connection stays where it is in the middle of a response's head, in the middle of a body without a
+/// strong tag, after any other method, while requests are pipelined, and when the response is chunked or longer than
+/// 2 GiB.
 ///
-/// It remembers the heads of the last requests of `HEADS` connections, each up to `BYTES` bytes. It sees only what passes
-/// through [`HandOvers::translate`](crate::HandOvers::translate), and reads a response's head if one segment has all of it.
+/// It remembers the heads of the last requests of `HEADS` connections, each up to `BYTES` bytes. It sees only what
+/// passes through [`HandOvers::translate`](crate::HandOvers::translate), and reads a response's head if one segment has
+/// all of it.
 #[derive(Clone, Debug)]
 pub struct HttpGet<const HEADS: usize, const BYTES: usize = 1024> {
     heads: [Head<BYTES>; HEADS],
@@ -270,7 +272,7 @@ impl<const HEADS: usize, const BYTES: usize> HttpGet<HEADS, BYTES> {
                 return;
             }
             if head.stage == Seen::Request || head.stage == Seen::Part {
-                // A second request before the first is answered, or a piece is missing.
+                // A second request before the first is answered, or data is missing.
                 (head.stage, head.end) = (Seen::Other, sequence.wrapping_add(data.len() as u32));
                 return;
             }

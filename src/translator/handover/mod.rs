@@ -261,8 +261,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         Some(Verdict::Drop(DropReason::HandingOver))
     }
 
-    /// The hand-over that a packet belongs to, and the resulting step. Its stack is free again before that step is
-    /// carried out.
+    /// The hand-over that a packet belongs to, and the resulting step. Not inlined: the stack that it uses is free
+    /// again before that step is taken.
     #[inline(never)]
     fn hear<S: Storage>(
         &mut self,

@@ -104,7 +104,7 @@ pub(super) struct Run {
     pub(super) alternative: Endpoint,
     pub(super) stage: Stage,
     pub(super) pending: u8,
-    /// How many bytes of a client's packet are held, and whether it has data.
+    /// How many bytes of a client's packet are kept, and whether it has data.
     pub(super) held: usize,
     pub(super) holds_data: bool,
     /// The latest acknowledgement and window of the client.
@@ -203,8 +203,8 @@ impl Run {
         incoming.source == self.client() && incoming.destination == self.original()
     }
 
-    /// Whether this segment of the client is to be held: the first with data; before that, one with a newer
-    /// acknowledgement, or the same and no smaller window.
+    /// Whether this segment of the client is to be kept: the first with data; before that, one with a newer
+    /// acknowledgement, or with the same acknowledgement and no smaller window.
     pub(super) fn prefers(&self, incoming: &Incoming<'_>) -> bool {
         let (acknowledgment, window) = self.latest;
         let new = incoming.segment.acknowledgment;

@@ -25,9 +25,9 @@ pub(super) enum Sign {
     Ended,
 }
 
-/// The weights of a group are multiplied by the largest factor with which the greatest is at most this (one if it is
-/// more already), so that there are shares of small ones. The weight of a server that is being tried in a group that
-/// goes by load (`u16::MAX`, see [`Ejection::weight`]) is still many times as large.
+/// The weights of a group are multiplied by one factor, so that a small weight can be divided into shares: the largest
+/// factor that makes no weight greater than this, or one if a weight is greater already. In a group that goes by load,
+/// the weight of a server that is being tried (`u16::MAX`, see [`Ejection::weight`]) is still many times as large.
 const UNITS: u16 = 1 << 10;
 /// How many servers of the queue are examined for each sign.
 const LOOKS: usize = 2;

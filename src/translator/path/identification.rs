@@ -46,10 +46,10 @@ impl State {
 
     /// Reserves `count` consecutive identifications that no other recent datagram has had, and returns the first.
     ///
-    /// They are taken from the quarter opposite the one that single identifications come from. A whole series lies
-    /// between a quarter's use for one and for the other, and three lie between two uses for the same. So an
-    /// identification is used again after at least 16 384 others, less the few that are skipped at the end of a series
-    /// or a quarter. The counter is the same, so a run uses up as many of the series as it has identifications.
+    /// They are taken from the quarter opposite the one that single identifications come from. Between a quarter's use
+    /// for runs and its use for single identifications lies one whole series; between two uses of the same kind lie
+    /// three. So an identification is used again after at least 16 384 others, less the few that are skipped at the end
+    /// of a series or a quarter. Both kinds share one counter, so a run uses up as many of the series as it is long.
     pub(super) fn reserve_identifications(&mut self, count: u16) -> u16 {
         let count = u32::from(count).min(MOST);
         loop {

@@ -134,8 +134,9 @@ fn close(table: &mut Table<'_>, slot: u32, why: Closed) {
     note(table, slot, sign);
 }
 
-/// Whether the end of a connection is its server's fault. An end that a host which sees none of its packets could cause
-/// is not, and neither is one that the client causes by itself, unless it gives up after waiting too long.
+/// Whether the end of a connection is its server's fault: only a RST is, of a server that had not answered, or of a
+/// client that had waited too long. Any other end could be caused by a host that sees none of the packets, or by the
+/// client alone.
 fn is_failure(server: &MeasuredServerSlot, connection: &MeasureSlot, phase: Phase, why: Closed, now: Instant) -> bool {
     let flags = connection.flags();
     match why {

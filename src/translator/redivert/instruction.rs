@@ -33,7 +33,7 @@ pub struct Rediverted {
     pub generation: u32,
     /// How many servers of rules were changed from the old server to the new one.
     pub servers: usize,
-    /// How many connections stood on the old server, as far as rules that name it tell; with
+    /// How many connections stood on the old server, as counted for the rules that name it; with
     /// [`Redivert::Drain`] they still do. Connections that a rule without a target of its own brought there
     /// ([`Target::Same`], or a kept port where the re-divert names one) are moved too, and counted on the new server
     /// as they move. Dead ones are left out as in [`Translator::connections_on`].

@@ -13,7 +13,7 @@ pub(super) struct Cost {
     pub(super) needed: usize,
     /// How many it frees first.
     pub(super) freed: usize,
-    /// How many connections it leaves behind.
+    /// How many connections are on the servers that the rule no longer names.
     pub(super) left_behind: u32,
     /// Whether it needs none because one other rule has its server.
     pub(super) joins: bool,

@@ -92,9 +92,9 @@ impl Table<'_> {
 
     /// Adds the next item to the filter. False if there is none left.
     ///
-    /// Connections that are opened behind the cursor, and new rules, are added when they come. The number of slots ever
-    /// used may grow in the meantime: then some items are visited twice. If a rule is removed, all others are added at
-    /// once.
+    /// Connections that are opened in slots that the cursor has passed, and new rules, are added at once. The number of
+    /// slots ever used may grow in the meantime: then some items are visited twice. If a rule is removed, all others
+    /// are added at once.
     fn rebuild_step(&mut self, cursor: u32) -> bool {
         let Some(behind) = cursor.checked_sub(self.state.fresh) else {
             if let Some(connection) = self.memory.connections.get(cursor as usize).map(|c| &c.0)
@@ -137,7 +137,7 @@ impl Table<'_> {
     }
 
     /// Whether some rule names exactly this address. Where there are many rules, `false` may be wrong too: until the
-    /// index has been rebuilt it cannot tell what is gone. Then the filter is rebuilt more often than needed.
+    /// index has been rebuilt, it does not show what is gone. Then the filter is rebuilt more often than needed.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn names(&self, address: u32) -> bool {
         #[cfg(target_pointer_width = "64")]

@@ -192,8 +192,9 @@ impl Table<'_> {
         self.memory.servers.get(usize::from(member?)).map(|server| server.resolve(original))
     }
 
-    /// The server of a rule for a client, by a pseudo-random number of client and original address to which the hash with
-    /// each server adds no secret. On large processors a group of more than 64 servers chooses by clusters.
+    /// The server of a rule for a client. A pseudo-random function gives one unpredictable number for client and
+    /// original address; a fast hash mixes it with each server, and is not relied on for secrecy. On large processors a
+    /// group of more than 64 servers chooses by clusters.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
         let first = server::meant(self.memory.servers, first);

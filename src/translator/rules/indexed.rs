@@ -14,7 +14,7 @@ use crate::translator::state::{HIDES_SERVERS, Table};
 use crate::translator::table::rule_index;
 
 impl Table<'_> {
-    /// Whether no rule matches packets to this address. `false` means that it is not known.
+    /// True if no rule matches packets to this address; false if one may match.
     #[inline(always)]
     pub(in crate::translator) fn is_unruled(&self, address: u32) -> bool {
         self.rule_index().is_some_and(|index| index.lengths_for(address) == 0)
@@ -86,7 +86,7 @@ impl Table<'_> {
         servers
     }
 
-    /// Called when a rule was moved to this place: passes over all rules may miss it.
+    /// Called when a rule was moved to this place: a pass that has already examined this place would miss the rule.
     pub(in crate::translator) fn note_moved(&mut self, place: usize) {
         let Some(rule) = self.rules().get(place).copied() else {
             return;
@@ -95,7 +95,7 @@ impl Table<'_> {
         self.follow_drained(place);
     }
 
-    /// If a rule points at a drained entry, points it at the new one. False if there is no such rule.
+    /// Makes the rule at this place point at the new entry if it points at a drained one. False if no rule is there.
     fn follow_drained(&mut self, place: usize) -> bool {
         let Some(entry) = self.rules().get(place).map(|rule| rule.servers) else {
             return false;
@@ -126,7 +126,7 @@ impl Table<'_> {
         self.rule_index().is_some_and(|index| index.each_that_speaks_of(self.rules(), at, look))
     }
 
-    /// Whether a rule leads from `at` to another server, as far as that is known without going through all rules.
+    /// Whether a rule leads from `at` to another server; also true if look-ups cannot find all rules.
     #[cfg(feature = "control")]
     pub(crate) fn may_lead_on_from(&self, at: Place) -> bool {
         let mut leads_on = false;
@@ -137,7 +137,7 @@ impl Table<'_> {
         !are_all || leads_on
     }
 
-    /// Records a connection that no rule need have opened.
+    /// Records a connection whose original destination may be named by no rule.
     pub(in crate::translator) fn note_uncovered(&mut self, original: u32) {
         if self.is_unruled(original) {
             self.state.renewal.covers_connections = false;
@@ -183,7 +183,8 @@ impl Table<'_> {
                 }
                 rule_index!(self.state, self.memory).finish_rebuilding();
                 self.state.renewal.stage = Stage::Connections(0);
-                // Where there are many rules, only the rebuilt index shows which connections none of them matches any more.
+                // Where there are many rules, only the rebuilt index shows which connections none of them matches any
+                // more.
                 let has_few = self.has_few_rules();
                 let rebuilding = &mut self.state.rebuilding;
                 if rebuilding.cursor != EVERYTHING && !has_few {

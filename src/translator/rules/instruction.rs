@@ -128,7 +128,7 @@ impl<S: Storage> Translator<S> {
     }
 
     /// The generation, which each instruction that changes rules or servers increments by one. A caller that remembers
-    /// it can tell whether the table has changed; it wraps after 2^32 instructions.
+    /// it sees whether the table has changed; it wraps after 2^32 instructions.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.state.generation

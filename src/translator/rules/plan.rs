@@ -14,11 +14,11 @@ use crate::translator::state::Table;
 
 /// Instructions that are tried one after the other and change nothing; from [`Translator::plan`].
 ///
-/// Each is judged as if those before it had been carried out. If all are accepted, then the same instructions in the
-/// same order are accepted by the translator too, provided that nothing else has happened to it in between; so several
-/// can take effect at once or not at all. In return a plan is a little stricter than the translator:
+/// Each is judged as if those before it had been applied. If all are accepted, then the translator accepts the same
+/// instructions in the same order too, provided that nothing else has happened to it in between; so several can take
+/// effect at once or not at all. In return a plan is a little stricter than the translator:
 ///
-/// - each match may be named once: a plan has no memory of its own to tell what an earlier instruction made of it;
+/// - each match may be named once: a plan has no memory for what an earlier instruction has made of it;
 /// - re-diverts come last, after the rules;
 /// - a second re-divert is refused where only recounting the connections would show that there is room for it.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Plan<'_> {
         self.table.may_redivert(from.into())
     }
 
-    /// What [`Translator::set_timeouts`] would say.
+    /// What [`Translator::set_timeouts`] would return.
     ///
     /// # Errors
     /// Those of [`Translator::set_timeouts`].
@@ -87,7 +87,7 @@ impl Plan<'_> {
         timeouts.check(self.table.state.config.short_timeouts)
     }
 
-    /// What [`Translator::set_client_limit`] would say.
+    /// What [`Translator::set_client_limit`] would return.
     ///
     /// # Errors
     /// Those of [`Translator::set_client_limit`].
