@@ -43,7 +43,8 @@ pub enum ConfigError {
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         address: Ipv4Addr,
     },
-    /// A time-out below the floor of the RFCs; see [`Config::allow_short_timeouts`](crate::Config::allow_short_timeouts).
+    /// A time-out below the floor of the RFCs; see
+    /// [`Config::allow_short_timeouts`](crate::Config::allow_short_timeouts).
     TimeoutTooShort {
         /// The field of [`Timeouts`](crate::Timeouts).
         name: &'static str,
@@ -119,7 +120,7 @@ impl fmt::Display for ConfigError {
 
 impl core::error::Error for ConfigError {}
 
-/// The longest piece of the text that an error repeats, in bytes.
+/// The longest part of the text that an error repeats, in bytes.
 const EXCERPT: usize = 32;
 
 /// Why a text could not be parsed as a [`Prefix`](crate::Prefix), [`Protocol`](crate::Protocol),

@@ -92,8 +92,8 @@ reasons! {
     /// A fragment overlaps one that was seen before, lies after the last one of its datagram, or reaches into the
     /// transport header (RFC 3128).
     OverlappingFragment = "overlapping_fragment",
-    /// The datagram's fragments form more disjoint pieces than are tracked: 12, including the first, so that up to 24
-    /// fragments are never dropped for this in any order.
+    /// The datagram's fragments form more disjoint ranges than are tracked: 12, including the first, so that up to 24
+    /// fragments are never dropped for this, in any order.
     ScatteredFragment = "scattered_fragment",
     /// An ICMP message with a wrong checksum, of its own or in the header that it quotes (RFC 5508, REQ-3).
     IcmpChecksum = "icmp_checksum",

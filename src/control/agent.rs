@@ -137,8 +137,8 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     /// - in each session: repetitions of its last request.
     ///
     /// One attack remains: an attacker who knows a key's number can prevent *new* sessions from being opened while he
-    /// sends more than this (his HELLO cannot be told from a good one without a hash). Open sessions continue, unless
-    /// he sees their identifiers and addresses. A monitor that must get through keeps its session open.
+    /// sends more than this (only a hash distinguishes his HELLO from a good one). Open sessions continue, unless he
+    /// sees their identifiers and addresses. A monitor that must get through keeps its session open.
     #[must_use]
     pub const fn hashes_per_second(mut self, limit: u32) -> Self {
         self.hashes_above = limit.wrapping_sub(DEFAULT_HASHES);

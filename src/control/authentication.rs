@@ -165,8 +165,8 @@ impl Rights {
 /// A key that both sides know, and the rights of its owner.
 ///
 /// Its secret is wiped from memory when it is dropped or removed, as are the secrets of sessions and the states of
-/// hashes. The caller's own copies of a secret, and those that the compiler leaves behind when it moves a value, are
-/// not wiped.
+/// hashes. The caller's own copies of a secret are not wiped, and neither are those that stay in memory when the
+/// compiler moves a value.
 #[derive(Clone)]
 pub struct Key {
     pub(super) id: u16,
@@ -268,7 +268,7 @@ impl<const N: usize> Keys<N> {
         let Some(place) = self.keys.iter().take(self.count).position(|k| k.id == id) else {
             return false;
         };
-        // The last key takes the place of the removed one, and no secret is left behind.
+        // The last key takes the place of the removed one, and no secret stays in its old place.
         if let Some((hole, rest)) = self.keys.get_mut(place..self.count).and_then(<[Key]>::split_first_mut) {
             let last = rest.last_mut().unwrap_or(hole);
             let moved = core::mem::replace(last, Key::new(0, [0; 32], Rights::Read));

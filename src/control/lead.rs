@@ -11,8 +11,9 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     /// A monitor stands for the lead, or, with a lease of zero milliseconds, stops standing.
     ///
     /// A free lead goes to the monitor with the lowest number that stands. A lead that is taken goes to a monitor with
-    /// a lower number once that one has stood for a whole lease, but never before the leader knows: its lease has
-    /// ended, or it has asked again after it was told. So no two monitors lead at the same time.
+    /// a lower number once that one has stood for a whole lease, but never before the leader knows it: either the
+    /// leader's lease has ended, or an answer has refused it the lead and it has asked again. So no two monitors lead
+    /// at the same time.
     pub(super) fn stand(&mut self, session: [u8; 8], number: u64, lease: u16, note: Note) -> Result<Lead, Refusal> {
         let now = self.now;
         let place = self.place_for_reports(session)?;

@@ -108,7 +108,7 @@ pub(super) struct Standing {
     pub(super) settled: Instant,
     /// Until when it leads.
     pub(super) leads_until: Instant,
-    /// Whether it was told that it no longer leads. Its next request shows that it has heard that.
+    /// Whether an answer to it has said that it no longer leads. Its next request shows that it has got that answer.
     pub(super) yields: bool,
     pub(super) note: Note,
 }

@@ -224,7 +224,7 @@ pub struct Reported {
     /// How old it is.
     pub age: Duration,
     /// Requests a second that the server could serve according to its report: those that it has served, divided by the
-    /// load, smoothed. Zero if it has served too few to tell.
+    /// load, smoothed. Zero if it has served too few for an estimate.
     pub capacity: f64,
     /// The factor by which the capacity estimated from response times was multiplied.
     pub correction: f64,

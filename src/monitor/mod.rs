@@ -2,9 +2,9 @@
 //! change is worth making (the document's network monitor 125).
 //!
 //! It has no clock, no sockets and no memory of its own beyond an array for each server. Give it what
-//! [`Translator::measurements`](crate::Translator::measurements) has counted since the last time, several times a second;
-//! give the weights of a [`Decision`] to the rule ([`Divert::least_loaded`](crate::Divert::least_loaded)). If it stops, the
-//! translator carries on with the last weights.
+//! [`Translator::measurements`](crate::Translator::measurements) has counted since the last time, several times a
+//! second; give the weights of a [`Decision`] to the rule ([`Divert::least_loaded`](crate::Divert::least_loaded)). If
+//! it stops, the translator carries on with the last weights.
 //!
 //! ```
 //! use byway::monitor::{Monitor, Observation, Settings};
@@ -168,8 +168,8 @@ impl<const N: usize> Monitor<N> {
         self.standing.map(|standing| matches!(standing, Standing::Out(_)))
     }
 
-    /// Changes [`Settings::slow`] alone: it has to be zero while the weights are not this monitor's to choose, because a server
-    /// may not get less.
+    /// Changes [`Settings::slow`] alone: it has to be zero while the weights are not this monitor's to choose, because
+    /// a server may not get less.
     pub const fn set_slow(&mut self, slow: f64) {
         self.settings.slow = slow;
     }
@@ -190,9 +190,9 @@ impl<const N: usize> Monitor<N> {
         }
     }
 
-    /// Says that another monitor has set these weights, while this one watches or when it takes over. A server that this one
-    /// has ejected, and that gets requests all the same, is on trial from now on: it comes back when it answers well, and is
-    /// ejected again when it does not, so that something can be done about its connections.
+    /// Says that another monitor has set these weights, while this one watches or when it takes over. A server that
+    /// this one has ejected, and that gets requests all the same, is on trial from now on: it comes back when it
+    /// answers well, and is ejected again when it does not, so that something can be done about its connections.
     pub fn follow(&mut self, weights: [u16; N]) {
         self.adopt(weights);
         for (standing, weight) in self.standing.iter_mut().zip(weights) {
@@ -220,7 +220,7 @@ impl<const N: usize> Monitor<N> {
         true
     }
 
-    /// How much of what the model says comes true, as far as past outcomes tell. Promises are multiplied by it.
+    /// How much of what the model says comes true, estimated from past outcomes. Promises are multiplied by it.
     #[must_use]
     pub const fn trust(&self) -> f64 {
         self.trust
@@ -232,8 +232,8 @@ impl<const N: usize> Monitor<N> {
         self.decisions.iter().rev()
     }
 
-    /// Takes in what was counted since the last call, one observation for each server, and returns a decision if there is
-    /// something to change. A call that is not later than the one before changes nothing.
+    /// Takes in what was counted since the last call, one observation for each server, and returns a decision if there
+    /// is something to change. A call that is not later than the one before changes nothing.
     ///
     /// Servers that fail are ejected at once, whatever the interval. Weights are reconsidered once in an interval.
     pub fn observe(&mut self, now: Instant, seen: &[Observation; N]) -> Option<&Decision<N>> {
@@ -336,7 +336,8 @@ impl<const N: usize> Monitor<N> {
         self.decisions.back()
     }
 
-    /// Lowers the capacity of a server that comes back. Where connections stay, it keeps some of them, so that something can be learnt.
+    /// Lowers the capacity of a server that comes back. Where connections stay, it keeps some of them, so that
+    /// something can be learnt.
     fn ramp(&mut self, server: usize) {
         let others = || {
             let each = self.estimates.iter().enumerate();

@@ -77,7 +77,8 @@ impl Observation {
         Self { waiting: self.waiting, waited: self.waited, silent: self.silent, ..Self::NONE }
     }
 
-    /// Like [`mean`](Self::mean), with what the requests that still wait have waited so far. `None` if there are no requests.
+    /// Like [`mean`](Self::mean), with what the requests that still wait have waited so far. `None` if there are no
+    /// requests.
     pub(super) fn bound(&self) -> Option<f64> {
         let waited = self.response + self.unanswered_waited + self.waited;
         (self.answered != 0 || self.waiting != 0).then(|| waited.as_secs_f64() / f64::from(self.answered.max(1)))
@@ -90,8 +91,8 @@ impl Observation {
         (self.answered != 0).then(|| waited / f64::from(self.answered))
     }
 
-    /// Whether far more requests wait than so many. How many wait is known for one moment only, so more than three standard
-    /// deviations of a Poisson distribution count, and fewer than [`FEW`] do not.
+    /// Whether far more requests wait than so many. How many wait is known for one moment only, so more than three
+    /// standard deviations of a Poisson distribution count, and fewer than [`FEW`] do not.
     fn has_more_waiting_than(&self, expected: f64) -> bool {
         self.waiting >= FEW && f64::from(self.waiting) > 2.0 * expected + 3.0 * libm::sqrt(expected)
     }
@@ -118,8 +119,8 @@ pub struct Estimate {
 pub(super) struct Usual {
     /// A response time.
     pub(super) response: f64,
-    /// How long a request waits. More than a response time where some are never answered, as in protocols in which clients
-    /// wait for news.
+    /// How long a request waits. More than a response time where some are never answered, as in protocols in which
+    /// clients wait for events.
     pub(super) wait: f64,
 }
 
@@ -144,9 +145,9 @@ impl Estimate {
 
     /// Learns from an interval of `seconds`.
     ///
-    /// With a shared processor T = d + 1 / (μ - λ), so μ = λ + 1 / (T - d). Where requests queue for a long time, what is
-    /// served is all that can be served. Little's law says how many are there: where far more wait than λ T, the responses
-    /// that came are not those of the requests that wait, and the longer time counts.
+    /// With a shared processor T = d + 1 / (μ - λ), so μ = λ + 1 / (T - d). Where requests queue for a long time, what
+    /// is served is all that can be served. Little's law says how many are there: where far more wait than λ T, the
+    /// responses that came are not those of the requests that wait, and the longer time counts.
     pub(super) fn learn(&mut self, seen: &Observation, seconds: f64) {
         if seconds <= 0.0 {
             return;
@@ -199,8 +200,8 @@ impl Estimate {
         Some(Usual { response, wait: wait.max(response) })
     }
 
-    /// Whether far more requests wait than usual: than there were until now, and than Little's law allows for the rate and the
-    /// response time until now.
+    /// Whether far more requests wait than usual: than there were until now, and than Little's law allows for the rate
+    /// and the response time until now.
     pub(super) fn is_crowded(&self, seen: &Observation, seconds: f64) -> bool {
         let rate = self.rate.max(f64::from(seen.answered) / seconds.max(1e-6));
         seen.has_more_waiting_than(self.waiting.max(rate * self.response))

@@ -6,15 +6,15 @@ use crate::measurements::{Measurements, Total};
 use crate::monitor::model::Observation;
 use crate::time::Instant;
 
-/// Why a report of a server is not used. The report that comes after it is compared with it, so that a translator that was
-/// restarted, or has started to count from zero, is believed again from its next report on.
+/// Why a report of a server is not used. The report that comes after it is compared with it, so that a translator that
+/// was restarted, or has started to count from zero, is believed again from its next report on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Distrust {
     /// The translator's time is the same as in the last report, and yet something was counted.
     Repeated,
-    /// The translator's time is behind that of the last report: it was restarted, or its clock runs backwards.
+    /// The translator's time is before that of the last report: it was restarted, or its clock runs backwards.
     Restarted,
     /// It says that it has counted since a time in the future.
     Future,
@@ -96,8 +96,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Takes a report that a translator wrote at the time `at` on its own clock, and returns what has happened since the
-    /// last one; `None` if there was none, it was about another server, or no time has passed.
+    /// Takes a report that a translator wrote at the time `at` on its own clock, and returns what has happened since
+    /// the last one; `None` if there was none, it was about another server, or no time has passed.
     ///
     /// # Errors
     /// [`Distrust`] if the report cannot be true. Whatever is returned without an error is bounded by the time that has

@@ -1,5 +1,5 @@
-//! Servers that are much slower than the others. Where connections stay open for many requests, a small weight does not help
-//! those that are there already.
+//! Servers that are much slower than the others. Where connections stay open for many requests, a small weight does not
+//! help those that are there already.
 
 use crate::monitor::Monitor;
 use crate::monitor::action::Action;
@@ -13,8 +13,8 @@ use crate::time::Instant;
 pub(super) enum Which {
     /// Those in use: each must be too slow twice in a row, so that one bad interval is not enough.
     InUse,
-    /// Those on trial, by all answers that they have given since it began, without the slowest one. They may come late, but
-    /// not from before the server was ejected, because trials wait for that.
+    /// Those on trial, by all answers that they have given since it began, without the slowest one. They may come late,
+    /// but not from before the server was ejected, because trials wait for that.
     OnTrial,
 }
 
@@ -37,8 +37,8 @@ impl Slowness {
 const LASTS: u32 = 2;
 
 impl<const N: usize> Monitor<N> {
-    /// Ejects the first of these servers that is too slow to be of use, if there is one: by what was seen of it, beside what was
-    /// seen of the others in the present window, which has lasted `seconds`.
+    /// Ejects the first of these servers that is too slow to be of use, if there is one: by what was seen of it, beside
+    /// what was seen of the others in the present window, which has lasted `seconds`.
     pub(super) fn eject_slow(
         &mut self,
         which: Which,
@@ -65,8 +65,8 @@ impl<const N: usize> Monitor<N> {
         ejected
     }
 
-    /// Ejects a server. Nobody misses it, so it rests twice as long each time, up to the longest dwell time, unless it was well for
-    /// as long.
+    /// Ejects a server. The others can do without it, so it rests twice as long each time, up to the longest dwell
+    /// time; it begins with the shortest rest again after it was well for that longest time.
     fn rest_slow(&mut self, server: usize, now: Instant) {
         let (longest, rest) = (self.settings.longest_dwell.max(self.settings.rest), self.settings.rest);
         if let (Some(standing), Some(slowness)) = (self.standing.get_mut(server), self.slowness.get_mut(server)) {
@@ -131,8 +131,8 @@ impl<const N: usize> Monitor<N> {
         if rate > 0.0 { time / rate } else { 0.0 }
     }
 
-    /// Whether the model would give a server more than a small part of an equal share of what all are asked now. Those who wait
-    /// at it would ask the others.
+    /// Whether the model would give a server more than a small part of an equal share of all present requests. The
+    /// requests that wait at it would go to the others.
     fn is_of_use(&self, server: usize, mine: Carries, waiting: u32, seconds: f64) -> bool {
         let carries: [Carries; N] = core::array::from_fn(|other| match self.estimates.get(other) {
             Some(_) if other == server => mine,

@@ -140,7 +140,7 @@ impl Own {
     }
 }
 
-// Numbers are for ever: new elements go to the end.
+// Numbers never change: new elements go to the end.
 elements! {
     EndCause, "connectionEndCause", U8, Identifier, None,
         "0 none, 1 finished, 2 reset, 3 rediverted, 4 expired, 5 evicted, 6 stranded, 7 forgotten";

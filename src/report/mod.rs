@@ -4,8 +4,8 @@
 //! An [`Exporter`] fills messages with records and lends each to the caller, who sends it over UDP or TCP. It has no
 //! socket, no clock and no allocator. `docs/report.md` in the repository lists templates and elements.
 //!
-//! - A connection that has ended is one bidirectional record (RFC 5103) with the addresses of both sides, counters, times
-//!   and the cause of its end; each re-divert is a record of its own.
+//! - A connection that has ended is one bidirectional record (RFC 5103) with the addresses of both sides, counters,
+//!   times and the cause of its end; each re-divert is a record of its own.
 //! - Sessions that begin and end are NAT events too (RFC 8158), and so is running out of room or of ports.
 //! - What was measured of a server, the translator's counters and what the exporter itself could not send are reported
 //!   at intervals.
@@ -173,8 +173,8 @@ impl<B> defmt::Format for Exporter<B> {
 }
 
 impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
-    /// Creates an exporter that fills this buffer: 1472 bytes for UDP over Ethernet, 512 where the path MTU is not known
-    /// (RFC 7011, section 10.3.3), up to 65 535 for TCP.
+    /// Creates an exporter that fills this buffer: 1472 bytes for UDP over Ethernet, 512 where the path MTU is not
+    /// known (RFC 7011, section 10.3.3), up to 65 535 for TCP.
     ///
     /// # Errors
     /// [`SettingsError`] if the buffer is too short, or a setting cannot be used.
@@ -270,8 +270,8 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         self.write(&SERVER, length, |out| record::server(out, &settings, (from, now), measured, room))
     }
 
-    /// Writes the translator's counters, for each reason the packets that were dropped since the last time, an event where
-    /// room or ports have run out, and what this exporter has sent.
+    /// Writes the translator's counters, for each reason the packets that were dropped since the last time, an event
+    /// where room or ports have run out, and what this exporter has sent.
     ///
     /// # Errors
     /// [`Full`]: not all of it was written. The next call continues where this one stopped.
@@ -316,8 +316,8 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         self.write(template, 0, |out| record::exhausted(out, &settings, now, event, quota, more))
     }
 
-    /// Counts records that were lost on their way to the exporter or from it: the collector is told with the next
-    /// [`counters`](Self::counters).
+    /// Counts records that were lost on their way to the exporter or from it: the next [`counters`](Self::counters)
+    /// reports them to the collector.
     pub const fn lost(&mut self, records: u64) {
         self.statistics.not_sent = self.statistics.not_sent.wrapping_add(records);
     }
@@ -343,8 +343,8 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         Some(self.close(now))
     }
 
-    /// When to call [`poll_transmit`](Self::poll_transmit) next, if nothing is written until then; a time that has passed
-    /// means now. Templates that are due again wait for the next record.
+    /// When to call [`poll_transmit`](Self::poll_transmit) next, if nothing is written until then; a time that has
+    /// passed means now. Templates that are due again wait for the next record.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         if self.announced < ANNOUNCEMENTS || self.is_full {

@@ -75,7 +75,7 @@ mod tests {
 
     /// Identifiers of every kind are replaced, in messages whose first six words are those of a reply and zero except
     /// for one: a correct checksum stays correct, by a sum over all bytes. A wrong one becomes correct only where
-    /// equation 3 cannot tell: in a message of all zeros, including its checksum.
+    /// equation 3 cannot distinguish the two: in a message of all zeros, including its checksum.
     #[test]
     fn a_right_checksum_stays_right_whatever_the_identifiers_are() {
         for old in (0..=0xffff_u16).filter(|old| *old < 20 || *old > 0xfff0 || old % 97 == 0) {
