@@ -56,7 +56,7 @@ pub enum Action {
     Try {
         /// Its place in the arrays.
         server: usize,
-        /// Whether it should get some of the open connections, because too few new ones have come for as long as it was tried.
+        /// Whether it should get some of the open connections, because too few new ones have come during its trial.
         open: bool,
     },
     /// A server that was tried gets no more requests until it is known how it has done, since measurements come late.
@@ -72,8 +72,8 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it takes a server out of use. Another action at the same time must not hide that, since its open connections may
-    /// have to move.
+    /// Whether it takes a server out of use. Another action at the same time must not hide that, since the server's
+    /// open connections may have to move.
     pub(super) const fn ejects(&self) -> bool {
         matches!(
             self,

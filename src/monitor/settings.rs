@@ -26,9 +26,9 @@ pub struct Settings {
     pub failing: f64,
     /// ... and at least so many in one observation, 3.
     pub failures: u32,
-    /// A server is ejected when at least three requests wait and none has been answered for this long, 250 ms, and for ten
-    /// times its usual response time; or when far more wait than usual, for as long on average, and it answers less than a
-    /// tenth of its share.
+    /// A server is ejected when at least three requests wait and none has been answered for this long, 250 ms, and for
+    /// ten times its usual response time; or when far more wait than usual, for as long on average, and it answers less
+    /// than a tenth of its share.
     pub hanging: Duration,
     /// How long an ejected server rests before it is tried: 2 s, and twice as long if it fails again.
     pub rest: Duration,
@@ -40,11 +40,11 @@ pub struct Settings {
     /// to the same server): then requests go where the connections are, in proportion to the weights, however many
     /// requests wait there. False: each request is a connection, which goes to the server with the fewest.
     pub holds_connections: bool,
-    /// A server is ejected when its requests take more than so many times as long as those of the others, and as its own once
-    /// did, in two intervals in a row, and the others can carry all of them sooner: so its open connections can be moved
-    /// at once. It must not be so slow when it is tried, either; each time it rests for twice as long, up to
-    /// [`longest_dwell`](Self::longest_dwell). Zero: never, since a small weight is enough where each request is a
-    /// connection.
+    /// A server is ejected, so that its open connections can be moved, if in two intervals in a row its requests take
+    /// more than so many times as long as those of the others and as its own fastest ones, and the others can serve all
+    /// of them sooner. A server on trial that is still that slow is ejected again, and rests for twice as long each
+    /// time, up to [`longest_dwell`](Self::longest_dwell). Zero: never, since a small weight is enough where each
+    /// request is a connection.
     pub slow: f64,
 }
 

@@ -13,8 +13,8 @@ use crate::time::Instant;
 pub(super) enum Which {
     /// Those in use: each must be too slow twice in a row, so that one bad interval is not enough.
     InUse,
-    /// Those on trial, by all answers that they have given since it began, without the slowest one. They may come late,
-    /// but not from before the server was ejected, because trials wait for that.
+    /// Those on trial, by all answers that they have given since the trial began, without the slowest one. These may be
+    /// reported late, but are not from before the ejection, because a trial waits for such reports.
     OnTrial,
 }
 
@@ -81,7 +81,7 @@ impl<const N: usize> Monitor<N> {
     fn too_slow(&self, which: Which, server: usize, mine: &Observation, seconds: f64) -> Option<(f64, f64)> {
         let response = match (which, self.standing.get(server)?) {
             (Which::InUse, Standing::In) if mine.answered.saturating_add(mine.waiting) >= FEW => mine.bound()?,
-            // What still waits may have waited since before the trial.
+            // Requests that still wait may have waited since before the trial.
             (Which::OnTrial, Standing::Trial(trial)) => trial.response(mine)?,
             _ => return None,
         };
@@ -98,7 +98,7 @@ impl<const N: usize> Monitor<N> {
         let mut carries = estimate.carries();
         match which {
             Which::InUse => {
-                // Seconds of waiting that those who ask it now would save over the horizon.
+                // Seconds of waiting that its present requests would save over the horizon.
                 let asked = f64::from(mine.answered.saturating_add(mine.waiting)) / seconds.max(1e-6);
                 let gain = asked * (response - usual) * self.settings.horizon.as_secs_f64();
                 if gain <= self.settings.cost {

@@ -10,8 +10,8 @@ use crate::time::Instant;
 const LITTLE: f64 = 0.1;
 
 impl<const N: usize> Monitor<N> {
-    /// Ejects the servers that have stalled in the present window, which has lasted `seconds`, and returns the action for
-    /// one of them.
+    /// Ejects the servers that have stalled in the present window, which has lasted `seconds`, and returns the action
+    /// for one of them.
     pub(super) fn eject_stalled(&mut self, seconds: f64, now: Instant) -> Option<Action> {
         let found: [Option<Action>; N] = core::array::from_fn(|server| self.stalled(server, seconds));
         for (standing, found) in self.standing.iter_mut().zip(&found) {
@@ -22,8 +22,8 @@ impl<const N: usize> Monitor<N> {
         found.into_iter().flatten().next()
     }
 
-    /// A server has stalled if many more requests wait there than usual, which have waited as long as a server that hangs is
-    /// given, and it answers next to nothing beside the others.
+    /// A server has stalled if many more requests wait there than usual, if they have waited as long as a server may
+    /// hang, and if it answers next to nothing in comparison with the others.
     fn stalled(&self, server: usize, seconds: f64) -> Option<Action> {
         if !self.is_in_use(server) {
             return None;

@@ -36,18 +36,18 @@ pub(super) struct Trial {
     rest: Rest,
     /// How many requests it has answered.
     good: u32,
-    /// How long those took that were asked since the trial began.
+    /// The response times of requests since the trial began.
     times: Times,
-    /// How often its weight was raised because it got too few requests; when that was last checked, and the answers
-    /// by then.
+    /// How often its weight was raised because it got too few requests; when that was last checked, and how many
+    /// answers there were at that time.
     pub(super) raised: u32,
     since: Instant,
     before: u32,
     /// Requests that have waited since before the trial, and say nothing about its present state.
     stuck: u32,
-    /// Since when others wait and none was answered.
+    /// Since when requests of the trial wait and none was answered.
     quiet: Option<Instant>,
-    /// Whether it gets nothing until measurements, which come late, show how it has done.
+    /// Whether it gets no requests until measurements, which come late, show the result of the trial.
     pub(super) paused: bool,
 }
 
@@ -64,13 +64,13 @@ struct Times {
 const ENOUGH: u32 = 10;
 /// A server that is tried gets more if it has answered fewer in an interval.
 const TOO_FEW: u32 = 3;
-/// It gets open connections once its weight was raised so often, since new ones do not come; ...
+/// It gets open connections once its weight was raised so often without enough new ones; ...
 const PATIENT: u32 = 4;
 /// ... sooner if it was only slow: little is lost with a connection that tries it.
 const PATIENT_IF_SLOW: u32 = 1;
 /// A server that has answered nothing for so many usual response times hangs.
 pub(super) const SILENT: f64 = 10.0;
-/// The same for one on trial, if the requests that wait there have waited for so long on average, and there are two at least.
+/// The same for a server on trial, if at least two requests wait there and have waited for so long on average.
 const SILENT_ON_TRIAL: f64 = 4.0;
 
 impl Standing {
@@ -136,7 +136,8 @@ impl Standing {
         Self::Out(Rest { until, times: times.saturating_add(1), was_slow: false })
     }
 
-    /// Somebody else sends requests to this server: if it was ejected, it is on trial from now on, by all that it does.
+    /// The server gets requests by the weights of another monitor: if it was ejected, it is on trial from now on, and
+    /// is judged by all of these requests.
     pub(super) fn follow(&mut self, now: Instant) {
         if let Self::Out(rest) = *self {
             *self = Self::Trial(Trial::new(rest, 0, now));
@@ -159,8 +160,7 @@ impl Trial {
         self.quiet = is_quiet.then(|| self.quiet.unwrap_or(now));
     }
 
-    /// How long its answers have taken, including these. What has waited since before the trial and is answered at last says
-    /// nothing.
+    /// How long its answers have taken, including these. Answers to requests from before the trial do not count.
     fn times_with(&self, seen: &Observation) -> Times {
         let Times { count, all, slowest } = self.times;
         if seen.waiting < self.stuck || seen.answered == 0 {
@@ -173,8 +173,9 @@ impl Trial {
         }
     }
 
-    /// The mean response time of its answers in seconds, including these, without the slowest one: one that is out of the
-    /// ordinary says nothing. `None` if no other is left. What waits counts as one more answer if it has waited for longer.
+    /// The mean response time of its answers in seconds, including these, without the slowest one, since a single
+    /// exception says nothing. `None` if no other is left. The requests that wait count as one more answer if that
+    /// makes the result greater.
     pub(super) fn response(&self, seen: &Observation) -> Option<f64> {
         let answered = self.times_with(seen);
         let Times { count, all, slowest } = answered;
@@ -201,7 +202,7 @@ impl Trial {
     ) -> Option<Action> {
         let waiting = seen.waiting;
         let is_over = |time: Duration, least: Duration, usual: f64| time >= least && time.as_secs_f64() > usual;
-        // Beside requests that have waited since before, it counts from when a new one was first seen.
+        // If requests have waited since before the trial, the silence counts from when a new one was first seen.
         let silent = match self.quiet {
             Some(_) if self.stuck == 0 => seen.silent,
             Some(quiet) => now.duration_since(quiet).min(seen.silent),
@@ -224,7 +225,7 @@ impl Trial {
         is_stalled.then_some(Action::EjectStalled { server, waiting, waited, answered: self.good })
     }
 
-    /// Gives it more if it got too few requests, and nothing for a while if what it does is known late.
+    /// Gives it more if it got too few requests, and nothing for a while if its measurements come late.
     fn go_on(
         &mut self,
         server: usize,
