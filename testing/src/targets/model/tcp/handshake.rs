@@ -312,7 +312,8 @@ impl Handshake {
             met("completes nothing");
             return (Sign::None, None);
         }
-        let is_another = self.other == Some(sequence) || known(self.attempt) == Some(sequence);
+        // A number that happens to be zero is that of an attempt that is not known.
+        let is_another = self.other.unwrap_or(UNKNOWN) == sequence || self.attempt == sequence;
         met(match (latest, begins, self.is_client_acknowledged) {
             (true, _, true) if number == self.start => "completes",
             (true, _, true) => "completes and acknowledges early data",
