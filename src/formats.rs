@@ -186,8 +186,8 @@ const _: () = {
     use crate::naming::{
         Answered, BorrowedNames, BorrowedRelay, EntryError, FixedNames, FixedRelay, Inserted, ListedName, Name,
         NameCounters, NameDiverted, NameEntry, NameSlot, Names, NamesConfig, Next, Outcome, Pattern, RateSlot, Relay,
-        RelayConfig, RelayCounters, RelayError, RelayOutcome, RelaySlot, Relayed, Streamed, TieError, Transport,
-        WeightedAddress,
+        RelayConfig, RelayCounters, RelayError, RelayNotice, RelayOutcome, RelayRecord, RelayRecordError, RelaySlot,
+        Relayed, Streamed, TieError, Transport, WeightedAddress,
     };
     has_format::<Answered>();
     has_format::<BorrowedNames<'_>>();
@@ -212,7 +212,10 @@ const _: () = {
     has_format::<RelayConfig>();
     has_format::<RelayCounters>();
     has_format::<RelayError>();
+    has_format::<RelayNotice>();
     has_format::<RelayOutcome>();
+    has_format::<RelayRecord>();
+    has_format::<RelayRecordError>();
     has_format::<RelaySlot>();
     has_format::<Relayed>();
     has_format::<Streamed<'_>>();

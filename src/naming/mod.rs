@@ -61,7 +61,8 @@ pub use packet::MAX_ANSWER_PACKET;
 pub use relay::HeapRelay;
 pub use relay::{
     BorrowedRelay, FixedRelay, MAX_RELAY_QUERY, MAX_RELAY_SERVERS, RELAY_INDEX_WORDS, Relay, RelayConfig,
-    RelayCounters, RelayError, RelayOutcome, RelaySlot, RelayStorage, Relayed,
+    RelayCounters, RelayError, RelayNotice, RelayOutcome, RelayRecord, RelayRecordError, RelaySlot, RelayStorage,
+    Relayed,
 };
 pub use respond::{Answered, MAX_ANSWER, Transport};
 #[cfg(feature = "control")]

@@ -1,6 +1,7 @@
 //! The relay: what servers are asked, what clients get, and what somebody who does not see the queries cannot bring about.
 
 mod limits;
+mod portions;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;

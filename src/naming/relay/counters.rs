@@ -58,6 +58,10 @@ outcomes! {
     TimedOut = "timed_out",
     /// An attempt whose answer had the letters in another case: the query is sent again as the client wrote it.
     CaseLost = "case_lost",
+    /// A record of a query, or of its next attempt, that another relay has asked: see [`Relay::import`](super::Relay::import).
+    Imported = "imported",
+    /// A query that was taken over from such a record, and whose answer has not come here in time.
+    ImportExpired = "import_expired",
     /// Not an answer: a query, another operation, or too short for a header.
     NoAnswer = "no_answer",
     /// An answer from another endpoint than the server that was asked.

@@ -18,6 +18,8 @@
 mod config;
 mod counters;
 mod message;
+mod portions;
+mod record;
 mod servers;
 mod storage;
 mod work;
@@ -27,6 +29,7 @@ use core::net::SocketAddrV4;
 
 pub use config::{MAX_RELAY_SERVERS, RelayConfig, RelayError};
 pub use counters::{RelayCounters, RelayOutcome};
+pub use record::{RelayNotice, RelayRecord, RelayRecordError};
 use servers::Servers;
 #[cfg(feature = "alloc")]
 pub use storage::HeapRelay;
@@ -34,7 +37,7 @@ pub use storage::{BorrowedRelay, FixedRelay, RELAY_INDEX_WORDS, RelaySlot, Relay
 use storage::{RelayParts, RelayView, flag};
 use work::{State, Work};
 
-use crate::endpoint::Pair;
+use crate::endpoint::{Endpoint, Pair};
 use crate::table::hash::Keys;
 use crate::time::Instant;
 
@@ -154,6 +157,7 @@ impl<S: RelayStorage> Relay<S> {
             free: 0,
             first: 0,
             last: 0,
+            notice: None,
         };
         Ok(Self { state, storage })
     }
@@ -191,6 +195,69 @@ impl<S: RelayStorage> Relay<S> {
     pub fn waits_at(&self, port: u16) -> bool {
         let RelayView { slots, ports } = self.storage.view();
         self.state.waiting_at(slots, ports, port).is_some()
+    }
+
+    /// The query that waits for an answer at this port, for the machine that the answer comes to.
+    ///
+    /// Queries may leave through one machine and their answers arrive at another. Each has a relay then, with the same
+    /// [`RelayConfig`], secret included. One takes queries and asks; after each [`Relayed::Ask`] its record goes to the
+    /// other, which [imports](Self::import) it, takes the answers, and sends back its [notices](Self::take_notice).
+    ///
+    /// ```
+    /// # use byway::{Instant, Pair};
+    /// # use byway::naming::{FixedRelay, MAX_RELAY_QUERY, Relay, RelayConfig, RelayNotice, RelayRecord, Relayed};
+    /// # let now = Instant::ZERO;
+    /// let config = RelayConfig::new([7; 32], "192.0.2.53:53".parse()?);
+    /// let mut asks = Relay::new(config.clone(), FixedRelay::<8>::new())?; // on one machine
+    /// let mut takes = Relay::new(config, FixedRelay::<8>::new())?; // on the other
+    ///
+    /// # let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03wWw\x02bt\x03cOm\0\0\x01\0\x01";
+    /// # let client = Pair { source: "10.0.0.1:4000".parse()?, destination: "10.0.0.254:53".parse()? };
+    /// # let mut out = [0; MAX_RELAY_QUERY];
+    /// let Relayed::Ask { server, port, length } = asks.query(now, client, query, &mut out) else { panic!() };
+    /// let mut bytes = [0; RelayRecord::MAX_LENGTH];
+    /// let taken = asks.record(port).expect("it waits").write(&mut bytes);
+    /// // over a stream that is authenticated and encrypted, before the query is sent
+    /// takes.import(now, &RelayRecord::read(&bytes[..taken])?)?;
+    ///
+    /// # let mut answer = out[..length].to_vec();
+    /// # answer[2] |= 0x80;
+    /// assert_eq!(takes.answer(now, server, port, &mut answer), Some(client));
+    /// let notice = takes.take_notice().expect("the answer was for the other's query").to_bytes();
+    /// // and back
+    /// assert!(asks.apply(now, RelayNotice::from_bytes(notice).expect("a notice")));
+    /// assert!(asks.is_empty() && takes.is_empty());
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
+    /// Whoever reads such a record can forge an answer.
+    #[must_use]
+    pub fn record(&self, port: u16) -> Option<RelayRecord> {
+        let RelayView { slots, ports } = self.storage.view();
+        let slot = work::slot(slots, self.state.waiting_at(slots, ports, port)?)?;
+        Some(RelayRecord::of(slot, Endpoint::from(self.state.servers.endpoint(slot.server)?)))
+    }
+
+    /// Takes over a query that another relay has asked, so that [`answer`](Self::answer) knows its answer. The record of
+    /// its next attempt replaces it. It is never sent from here: when its answer has not come in time, it is forgotten, and
+    /// [`poll`](Self::poll) returns [`Relayed::Drop`] with [`RelayOutcome::ImportExpired`].
+    ///
+    /// # Errors
+    /// [`RelayRecordError`] says what is wrong.
+    pub fn import(&mut self, now: Instant, record: &RelayRecord) -> Result<(), RelayRecordError> {
+        self.work(now).import(record)
+    }
+
+    /// What the last call of [`answer`](Self::answer) has to tell the relay that has asked: ask for it after each, since
+    /// the next one replaces it. If it is lost, that relay asks again in vain, until it tells the client SERVFAIL.
+    pub const fn take_notice(&mut self) -> Option<RelayNotice> {
+        self.state.notice.take()
+    }
+
+    /// Takes what the relay says that this one's answers come to. Returns whether a query waits for it. Look at
+    /// [`poll_at`](Self::poll_at) afterwards, as after [`answer`](Self::answer).
+    pub fn apply(&mut self, now: Instant, notice: RelayNotice) -> bool {
+        self.work(now).apply(notice)
     }
 
     /// The server that the next query would be sent to first.

@@ -52,6 +52,10 @@ impl Servers {
         self.all.get(usize::from(number)).map(|server| server.endpoint)
     }
 
+    pub(super) fn number_of(&self, endpoint: SocketAddrV4) -> Option<u8> {
+        (0..self.count).find(|number| self.endpoint(*number) == Some(endpoint))
+    }
+
     fn choose(&self, now: Instant) -> u8 {
         (0..self.count).find(|number| self.get(*number).is_some_and(|s| s.rests_until <= now)).unwrap_or(0)
     }

@@ -50,6 +50,8 @@ pub(super) mod flag {
     pub(crate) const AGAIN: u8 = 4;
     /// It is signed, so only its identifier may be changed.
     pub(crate) const SIGNED: u8 = 8;
+    /// Another relay has asked for it: see [`Relay::import`](super::super::Relay::import).
+    pub(crate) const IMPORTED: u8 = 16;
 }
 
 impl RelaySlot {

@@ -6,6 +6,7 @@
 use core::net::SocketAddrV4;
 
 use super::message::{self, Readable, Refusal};
+use super::record::{Noticed, RelayNotice};
 use super::servers::{self, Servers};
 use super::storage::{RelayParts, RelaySlot, flag};
 use super::{MAX_RELAY_QUERY, RelayConfig, RelayCounters, RelayOutcome, Relayed};
@@ -40,6 +41,8 @@ pub(super) struct State {
     /// The list of waiting queries.
     pub(super) first: u32,
     pub(super) last: u32,
+    /// What is to be told to the relay that has asked.
+    pub(super) notice: Option<RelayNotice>,
 }
 
 /// The state and the table, for one call.
@@ -55,11 +58,11 @@ impl State {
         Candidates::of(ports, self.of_port(port)).numbers(ports).find(waits)
     }
 
-    fn of_port(&self, port: u16) -> u64 {
+    pub(super) fn of_port(&self, port: u16) -> u64 {
         self.keys.hash(&Key { addresses: port.into(), ports: u64::MAX })
     }
 
-    fn of_client(&self, client: Endpoint, asked: Endpoint, header: Header) -> u64 {
+    pub(super) fn of_client(&self, client: Endpoint, asked: Endpoint, header: Header) -> u64 {
         let ports = u64::from(client.port) << 32 | u64::from(asked.port) << 16 | u64::from(header.id());
         self.keys.hash(&Key { addresses: u64::from(client.address) << 32 | u64::from(asked.address), ports })
     }
@@ -86,10 +89,7 @@ impl Work<'_> {
             return self.refuse(client, query, refusal, out);
         }
         let of_client = self.state.of_client(source, asked, header);
-        let slots = &*self.parts.slots;
-        let is_same =
-            |number| slot(slots, number).is_some_and(|s| s.client == source && s.asked == asked && s.query() == query);
-        if Candidates::of(self.parts.clients, of_client).numbers(self.parts.clients).any(is_same) {
+        if self.find_same(of_client, source, asked, query).is_some() {
             return self.drop(RelayOutcome::Repeated);
         }
         let limit = self.state.config.client_limit;
@@ -134,10 +134,7 @@ impl Work<'_> {
                 if !slot.is(flag::SIGNED) {
                     restore(message, slot.query(), HEADER..end);
                 }
-                self.state.servers.has_answered(slot.server);
-                self.unlink(number);
-                self.release(number);
-                self.state.counters.count(RelayOutcome::Answered);
+                self.end(number);
                 Some(client)
             }
             Err(outcome) => {
@@ -145,6 +142,23 @@ impl Work<'_> {
                 None
             }
         }
+    }
+
+    /// Ends a query that its server has answered.
+    pub(super) fn end(&mut self, number: u32) {
+        self.state.servers.has_answered(slot(self.parts.slots, number).map_or(0, |slot| slot.server));
+        self.unlink(number);
+        self.release(number);
+        self.state.counters.count(RelayOutcome::Answered);
+    }
+
+    /// The same query of the same client, if it waits already.
+    pub(super) fn find_same(&self, of_client: u64, client: Endpoint, asked: Endpoint, query: &[u8]) -> Option<u32> {
+        let slots = &*self.parts.slots;
+        let is_same = |number: &u32| {
+            slot(slots, *number).is_some_and(|s| s.client == client && s.asked == asked && s.query() == query)
+        };
+        Candidates::of(self.parts.clients, of_client).numbers(self.parts.clients).find(is_same)
     }
 
     /// The query that this message answers, or what is wrong with it.
@@ -172,6 +186,7 @@ impl Work<'_> {
         if header.questions() != 1 || kind != expected_kind || !name.eq_ignore_ascii_case(expected) {
             return Err(RelayOutcome::WrongQuestion);
         }
+        let mut what = Noticed::Answer;
         if slot.is(flag::MIXED) {
             if name != expected {
                 self.ask_again(number, server);
@@ -179,16 +194,21 @@ impl Work<'_> {
             }
             if name.iter().filter(|byte| byte.is_ascii_alphabetic()).count() >= servers::LETTERS {
                 self.state.servers.has_kept_case(server);
+                what = Noticed::CaseKept;
             }
         }
+        self.notice(number, what);
         Ok(number)
     }
 
     /// Marks a query to be sent again as its client wrote it, since its server may not keep the case. Only once for
-    /// each query.
-    fn ask_again(&mut self, number: u32, server: u8) {
-        let is_first = slot(self.parts.slots, number).is_some_and(|slot| !slot.is(flag::PLAIN));
-        if is_first {
+    /// each query. One that was taken over is sent again by the relay that it comes from.
+    pub(super) fn ask_again(&mut self, number: u32, server: u8) {
+        let Some(slot) = slot_mut(self.parts.slots, number).filter(|slot| !slot.is(flag::PLAIN)) else { return };
+        if slot.is(flag::IMPORTED) {
+            slot.flags |= flag::PLAIN;
+            self.notice(number, Noticed::CaseLost);
+        } else {
             self.state.servers.has_lost_case(server);
             self.unlink(number);
             self.link_first(number);
@@ -205,9 +225,13 @@ impl Work<'_> {
         if !is_again && slot.deadline > now.as_micros() {
             return None;
         }
+        if slot.is(flag::IMPORTED) {
+            self.expire(number);
+            return Some(Relayed::Drop(RelayOutcome::ImportExpired));
+        }
         let has_attempts = slot.attempts < self.state.config.attempts;
         self.unlink(number);
-        index::replace(self.parts.ports, self.state.of_port(slot_port(self.parts.slots, number)), number, NONE);
+        self.leave_port(number);
         if is_again {
             self.state.counters.count(RelayOutcome::CaseLost);
         } else {
@@ -283,11 +307,11 @@ impl Work<'_> {
         None
     }
 
-    fn waiting_at(&self, port: u16) -> Option<u32> {
+    pub(super) fn waiting_at(&self, port: u16) -> Option<u32> {
         self.state.waiting_at(self.parts.slots, self.parts.ports, port)
     }
 
-    fn drop(&mut self, outcome: RelayOutcome) -> Relayed {
+    pub(super) fn drop(&mut self, outcome: RelayOutcome) -> Relayed {
         self.state.counters.count(outcome);
         Relayed::Drop(outcome)
     }
@@ -301,7 +325,7 @@ impl Work<'_> {
     }
 
     /// An unused slot.
-    fn allocate(&mut self) -> Option<u32> {
+    pub(super) fn allocate(&mut self) -> Option<u32> {
         let state = &mut *self.state;
         let number = match slot(self.parts.slots, state.free) {
             Some(slot) => core::mem::replace(&mut state.free, slot.next),
@@ -322,14 +346,14 @@ impl Work<'_> {
         1 + reduce((self.state.keys.hash_client(client.address) >> 32) as u32, self.state.capacity as u32)
     }
 
-    fn add_to_clients(&mut self, client: Endpoint, change: i32) {
+    pub(super) fn add_to_clients(&mut self, client: Endpoint, change: i32) {
         let place = self.place_of(client);
         if let Some(slot) = slot_mut(self.parts.slots, place) {
             slot.of_clients = slot.of_clients.saturating_add_signed(change);
         }
     }
 
-    fn free(&mut self, number: u32) {
+    pub(super) fn free(&mut self, number: u32) {
         if let Some(slot) = slot_mut(self.parts.slots, number) {
             slot.length = 0;
             slot.next = core::mem::replace(&mut self.state.free, number);
@@ -338,7 +362,7 @@ impl Work<'_> {
     }
 
     /// Ends a query that is not in the list.
-    fn release(&mut self, number: u32) {
+    pub(super) fn release(&mut self, number: u32) {
         let Some(slot) = slot(self.parts.slots, number) else { return };
         let Some(header) = Header::read(slot.query()) else { return };
         let (client, of_client, of_port) =
@@ -355,13 +379,13 @@ impl Work<'_> {
         self.join(number, first);
     }
 
-    fn link_last(&mut self, number: u32) {
+    pub(super) fn link_last(&mut self, number: u32) {
         let last = core::mem::replace(&mut self.state.last, number);
         self.join(last, number);
         self.join(number, NONE);
     }
 
-    fn unlink(&mut self, number: u32) {
+    pub(super) fn unlink(&mut self, number: u32) {
         if let Some(&RelaySlot { previous, next, .. }) = slot(self.parts.slots, number) {
             self.join(previous, next);
         }
@@ -385,16 +409,12 @@ pub(super) fn slot(slots: &[RelaySlot], number: u32) -> Option<&RelaySlot> {
     slots.get((number as usize).wrapping_sub(1))
 }
 
-fn slot_mut(slots: &mut [RelaySlot], number: u32) -> Option<&mut RelaySlot> {
+pub(super) fn slot_mut(slots: &mut [RelaySlot], number: u32) -> Option<&mut RelaySlot> {
     slots.get_mut((number as usize).wrapping_sub(1))
 }
 
-fn slot_port(slots: &[RelaySlot], number: u32) -> u16 {
-    slot(slots, number).map_or(0, |slot| slot.port)
-}
-
 /// Copies a range of one message into another.
-fn restore(message: &mut [u8], from: &[u8], range: core::ops::Range<usize>) {
+pub(super) fn restore(message: &mut [u8], from: &[u8], range: core::ops::Range<usize>) {
     if let (Some(to), Some(from)) = (message.get_mut(range.clone()), from.get(range)) {
         to.copy_from_slice(from);
     }

@@ -6,7 +6,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use byway::naming::{FixedRelay, MAX_RELAY_QUERY, Relay, RelayConfig, RelayOutcome, Relayed};
+use byway::naming::{FixedRelay, MAX_RELAY_QUERY, Relay, RelayConfig, RelayNotice, RelayOutcome, RelayRecord, Relayed};
 use byway::{Instant, Pair};
 
 const CAPACITY: usize = 5;
@@ -76,13 +76,15 @@ const SHARE: usize = 3;
 struct World {
     is_limited: bool,
     relay: Relay<FixedRelay<CAPACITY>>,
+    /// The relay that answers come to, if it is another one.
+    takes: Option<Relay<FixedRelay<CAPACITY>>>,
     now: Instant,
     servers: Vec<SocketAddrV4>,
     open: BTreeMap<u16, Open>,
 }
 
 impl World {
-    fn new(settings: u8) -> Self {
+    fn new(settings: u8, is_split: bool) -> Self {
         let servers: Vec<_> = (0..=settings % 3).map(|n| endpoint(53 + n, 53)).collect();
         let mut config = RelayConfig::new([settings; 32], servers[0]);
         for server in &servers[1..] {
@@ -99,8 +101,16 @@ impl World {
         if settings & 0x80 != 0 {
             config = config.queries_per_client(SHARE as u32);
         }
-        let relay = Relay::new(config, FixedRelay::new()).expect("good settings");
-        Self { is_limited: settings & 0x80 != 0, relay, now: Instant::from_secs(5), servers, open: BTreeMap::new() }
+        let relay = Relay::new(config.clone(), FixedRelay::new()).expect("good settings");
+        let takes = is_split.then(|| Relay::new(config, FixedRelay::new()).expect("good settings"));
+        Self {
+            is_limited: settings & 0x80 != 0,
+            relay,
+            takes,
+            now: Instant::from_secs(5),
+            servers,
+            open: BTreeMap::new(),
+        }
     }
 
     fn count(&self, outcome: RelayOutcome) -> u64 {
@@ -109,6 +119,26 @@ impl World {
 
     fn all(&self) -> Vec<u64> {
         RelayOutcome::ALL.iter().map(|outcome| self.count(*outcome)).collect()
+    }
+
+    /// What the relay has counted that answers come to.
+    fn counted(&self) -> u64 {
+        let counters = self.takes.as_ref().unwrap_or(&self.relay).counters();
+        let expired = counters.of(RelayOutcome::Imported) + counters.of(RelayOutcome::ImportExpired);
+        RelayOutcome::ALL.iter().map(|outcome| counters.of(*outcome)).sum::<u64>() - expired
+    }
+
+    /// Gives a message to the relay that answers come to, and what that has to tell to the other.
+    fn receive(&mut self, from: SocketAddrV4, port: u16, message: &mut [u8]) -> Option<Pair> {
+        let Some(takes) = &mut self.takes else { return self.relay.answer(self.now, from, port, message) };
+        let client = takes.answer(self.now, from, port, message);
+        let notice = takes.take_notice();
+        assert!(client.is_none() || notice.is_some());
+        if let Some(notice) = notice {
+            let notice = RelayNotice::from_bytes(notice.to_bytes()).expect("a notice");
+            assert!(self.relay.apply(self.now, notice));
+        }
+        client
     }
 
     /// What holds after each step.
@@ -137,6 +167,11 @@ impl World {
         assert!(differ.len() <= 2 && differ.last().is_none_or(|last| last - differ[0] < 2), "{differ:?}");
         if is_signed(query) {
             assert_eq!(sent[2..], query[2..]);
+        }
+        if let Some(takes) = &mut self.takes {
+            let mut bytes = [0; RelayRecord::MAX_LENGTH];
+            let length = self.relay.record(port).expect("it waits").write(&mut bytes);
+            takes.import(self.now, &RelayRecord::read(&bytes[..length]).expect("a record")).expect("there is room");
         }
         let open = Open { client, query: query.to_vec(), server, sent: sent.to_vec() };
         assert!(self.open.insert(port, open).is_none(), "two queries wait at one port");
@@ -169,8 +204,8 @@ impl World {
     /// A message from any sender to a port. The model says whether it is the answer.
     fn answer(&mut self, from: SocketAddrV4, port: u16, message: &[u8]) {
         let open = self.open.get(&port).filter(|open| is_answer(open, from, message)).cloned();
-        let (mut given, before) = (message.to_vec(), self.all());
-        let client = self.relay.answer(self.now, from, port, &mut given);
+        let (mut given, before) = (message.to_vec(), self.counted());
+        let client = self.receive(from, port, &mut given);
         match (client, open) {
             (Some(client), Some(open)) => {
                 assert_eq!(client, open.client);
@@ -193,8 +228,7 @@ impl World {
             }
             (Some(_), None) => panic!("it is no answer to what was asked"),
         }
-        let counted: u64 = self.all().iter().zip(before).map(|(after, before)| after - before).sum();
-        assert_eq!(counted, 1, "each answer is counted once");
+        assert_eq!(self.counted(), before + 1, "each answer is counted once");
         self.check();
     }
 
@@ -205,7 +239,7 @@ impl World {
         for _ in 0..=most {
             let Some(done) = self.relay.poll(self.now, &mut out) else {
                 self.check();
-                return;
+                return self.expire();
             };
             let mut gone = self.open.clone();
             gone.retain(|port, _| !self.relay.waits_at(*port));
@@ -230,6 +264,16 @@ impl World {
             self.check();
         }
         panic!("more was due than there was");
+    }
+
+    /// The relay that answers come to forgets what the other has given up.
+    fn expire(&mut self) {
+        let Some(takes) = &mut self.takes else { return };
+        while let Some(done) = takes.poll(self.now, &mut [0; MAX_RELAY_QUERY]) {
+            assert_eq!(done, Relayed::Drop(RelayOutcome::ImportExpired));
+        }
+        assert_eq!(takes.len(), self.open.len());
+        assert!(self.open.keys().all(|port| takes.waits_at(*port)));
     }
 }
 
@@ -273,10 +317,16 @@ const NAMES: [&[u8]; 6] = [
     b"\x0fa-longer-example\x03org\0",
 ];
 
-/// The first byte is settings; then each step is a byte and what it needs.
+/// The first byte is settings; then each step is a byte and what it needs. One relay and two, of which one asks and the other
+/// takes the answers, do the same for clients.
 pub fn run(data: &[u8]) {
+    run_with(data, false);
+    run_with(data, true);
+}
+
+fn run_with(data: &[u8], is_split: bool) {
     let mut input = Input(data);
-    let mut world = World::new(input.byte());
+    let mut world = World::new(input.byte(), is_split);
     for _ in 0..200 {
         if input.0.is_empty() {
             break;
