@@ -11,6 +11,7 @@ const LONGEST: usize = 576;
 /// Bytes in front of the quoted packet.
 const HEAD: usize = HEADER + 8;
 const ECHO_REPLY: u8 = 0;
+const UNREACHABLE: u8 = 3;
 const ECHO_REQUEST: u8 = 8;
 /// The TTL of our own packets.
 const TTL: u8 = 64;
@@ -88,6 +89,13 @@ impl Quote {
         packet::put(&mut packet, HEADER + 2, checksum);
         packet
     }
+}
+
+/// Whether this is an ICMP error that quotes the beginning of `packet`. The error has a header without options.
+#[must_use]
+pub fn quotes(error: &[u8], packet: &[u8]) -> bool {
+    let is_error = packet::protocol(error) == ICMP && error.get(HEADER) == Some(&UNREACHABLE);
+    is_error && error.get(HEAD..).is_some_and(|quote| !quote.is_empty() && packet.starts_with(quote))
 }
 
 /// Turns an echo request into its reply. Returns whether it was one, whole and with a valid checksum.

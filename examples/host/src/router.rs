@@ -255,15 +255,25 @@ impl Router {
 
     /// Sends the translator's own packets.
     pub fn speak(&mut self, now: Instant, out: &mut impl Output) {
-        let mut frame = [0; LENGTH + TRANSMIT_BUFFER];
-        while let Some(own) = self.translator.poll_transmit(now, &mut frame[LENGTH..]) {
-            out.send(&frame[..LENGTH + own.length], &mut self.counters);
-        }
+        self.speak_but(now, None, out);
         if let Some(mover) = &mut self.mover {
             let mut frame = [0; LENGTH + SEGMENT];
             let most = LENGTH + SEGMENT.min(self.settings.mtu.into());
             while let Some(own) = mover.poll_transmit(now, &mut self.translator, &mut frame[LENGTH..most]) {
                 out.send(&frame[..LENGTH + own.length], &mut self.counters);
+            }
+        }
+    }
+
+    /// Sends what the translator itself has to say, but no error about the packet `sent`: it leaves as it is, and its client must
+    /// not be told that it does not. The error cannot be turned off in the translator: what limits errors there also limits
+    /// the RSTs about connections that make room for others.
+    fn speak_but(&mut self, now: Instant, sent: Option<&[u8]>, out: &mut impl Output) {
+        let mut frame = [0; LENGTH + TRANSMIT_BUFFER];
+        while let Some(own) = self.translator.poll_transmit(now, &mut frame[LENGTH..]) {
+            let frame = &frame[..LENGTH + own.length];
+            if !sent.is_some_and(|sent| icmp::quotes(&frame[LENGTH..], sent)) {
+                out.send(frame, &mut self.counters);
             }
         }
     }
@@ -353,6 +363,7 @@ impl Router {
             Verdict::Drop(reason) => {
                 if is_want_of_room(reason) && self.policy(packet) == Policy::Open {
                     self.counters.failed_open += 1;
+                    self.speak_but(now, frame.get(LENGTH..), out);
                     self.send(now, quote, expires, is_long, frame, out);
                 }
             }

@@ -2,7 +2,7 @@ use byway::{Config, Divert, Target, Weighted};
 
 use super::*;
 use crate::packet::tests::{ipv4, tcp, udp};
-use crate::packet::{HEADER, ICMP, put, word};
+use crate::packet::{HEADER, ICMP, TCP, UDP, put, word};
 
 const CLIENT: [u8; 4] = [1, 2, 3, 4];
 const ORIGINAL: [u8; 4] = [100, 100, 100, 100];
@@ -24,7 +24,10 @@ impl Output for Sent {
 
 fn router(rules: &[&str]) -> Router {
     let config = Config::new([7; 32]).alternative(ALTERNATIVE.into(), 1024..=65535).own(OWN.into());
-    let mut translator = Translator::new(config.client_limit(2), Heap::new(64, 16)).unwrap();
+    with_rules(Translator::new(config.client_limit(2), Heap::new(64, 16)).unwrap(), rules)
+}
+
+fn with_rules(mut translator: Translator<Heap>, rules: &[&str]) -> Router {
     for rule in rules {
         let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
         translator.divert(Divert::parse(rule, &mut room).unwrap()).unwrap();
@@ -168,18 +171,53 @@ fn what_a_rule_is_about_leaves_translated_or_not_at_all() {
     assert_eq!((router.counters.failed_closed, router.counters.failed_open), (2, 2));
     // No rule matches it.
     assert_eq!(route(&mut router, &tcp(CLIENT, [8, 8, 8, 8], &[1])).len(), 1);
-    // More connections than the client may have.
-    for (to, count) in [(closed, 0), (open, 1)] {
-        let of = |port: u16| {
-            let mut packet = udp(CLIENT, to, &[]);
-            put(&mut packet, 20, port);
-            packet
-        };
-        for port in 1..=2 {
-            let _ = route(&mut router, &of(port));
+}
+
+/// A client is told that there is no room for its connection where its packet is dropped, and only there: a client that is told
+/// gives up, whatever the server then answers.
+#[test]
+fn who_has_no_room_is_told_only_if_its_packet_is_dropped() {
+    let (closed, open) = (ORIGINAL, [100, 100, 100, 101]);
+    let rules = ["100.100.100.100 to 123.45.67.89", "100.100.100.101 to 123.45.67.89"];
+    let config = || Config::new([7; 32]).own(OWN.into());
+    let many = config().alternative(ALTERNATIVE.into(), 1024..=65535);
+    // More connections than a client may have, than there are ports, and than there is memory for.
+    let (one_port, few) = (config().alternative(ALTERNATIVE.into(), 2000..=2000), many.clone().client_limit(1));
+    for (what, config, connections) in [("limit", few, 1), ("ports", one_port, 1), ("table", many, 64)] {
+        for (to, protocol) in [(closed, UDP), (open, UDP), (closed, TCP), (open, TCP)] {
+            let mut router = with_rules(Translator::new(config.clone(), Heap::new(64, 16)).unwrap(), &rules);
+            router.fail_open(["100.100.100.101".parse().unwrap()].into());
+            let of = |protocol, port: u16| {
+                let mut packet = if protocol == UDP { udp(CLIENT, to, &[7; 9]) } else { tcp(CLIENT, to, &[]) };
+                put(&mut packet, 20, port);
+                if protocol == TCP {
+                    packet[33] = 2;
+                }
+                packet
+            };
+            // Answered connections over UDP stay in a full table.
+            let first = if what == "table" { UDP } else { protocol };
+            for port in 1..=connections {
+                let [there] = &route(&mut router, &of(first, port))[..] else { panic!("{what}: there is room") };
+                if first == UDP {
+                    let mut back = there.clone();
+                    back[12..20].rotate_left(4);
+                    back[20..24].rotate_left(2);
+                    assert_eq!(route(&mut router, &back).len(), 1);
+                }
+            }
+            for port in 1001..1003 {
+                let packet = of(protocol, port);
+                let sent = route(&mut router, &packet);
+                let [only] = &sent[..] else { panic!("{what}, {protocol}, {to:?}: {} packets: {sent:?}", sent.len()) };
+                if to == closed {
+                    assert!(is_error(only, [3, 13], &packet), "{what}");
+                } else {
+                    assert_eq!((&only[12..], only[8]), (&packet[12..], 63), "{what}");
+                }
+            }
+            assert_eq!(router.counters.failed_open, if to == open { 2 } else { 0 });
         }
-        let same: Vec<_> = route(&mut router, &of(3)).into_iter().filter(|p| p[16..20] == to).collect();
-        assert_eq!(same.len(), count);
     }
 }
 
