@@ -50,10 +50,18 @@ counters! {
     failed_open,
     /// Fragments that were kept until the first of their datagram came.
     fragments_kept,
-    /// Fragments that there was no room to keep.
+    /// Fragments that there was no room to keep at all.
     fragments_refused,
+    /// Fragments and copies that were kept, and made way for newer ones.
+    fragments_displaced,
     /// Fragments that waited for the first of their datagram in vain.
     fragments_expired,
+    /// Later fragments that every shard got a copy of, since it was not known which one had their first.
+    fragments_copied,
+    /// Such copies that were kept until the first fragment of their datagram came.
+    copies_kept,
+    /// Such copies that waited in vain: all but one of each fragment do.
+    copies_expired,
     /// Packets that were kept until the other portion's record of their connection came.
     early_kept,
     /// Replies that waited for the other portion's record in vain.

@@ -34,6 +34,7 @@ linux! {
     pub mod control;
     pub mod counters;
     pub mod device;
+    pub mod firsts;
     pub mod handover;
     pub mod held;
     pub mod http;

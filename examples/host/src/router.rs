@@ -20,7 +20,7 @@ use byway::{
 };
 
 use crate::counters::Counters;
-use crate::held::Held;
+use crate::held::{Given, Held};
 use crate::icmp::{self, Error, Quote};
 use crate::limiter::Limiter;
 use crate::names::{Named, Naming};
@@ -175,8 +175,13 @@ impl Router {
         (known.state == State::Opening).then_some(Awaited::Answer(from, to))
     }
 
-    /// Routes what came: a [`VnetHeader`] and a packet.
+    /// Routes what came to this shard alone: a [`VnetHeader`] and a packet.
     pub fn forward(&mut self, now: Instant, frame: &mut [u8], out: &mut impl Output) {
+        self.take(now, frame, Given::Alone, out);
+    }
+
+    /// Routes what was given to this shard, or to every shard.
+    pub fn take(&mut self, now: Instant, frame: &mut [u8], given: Given, out: &mut impl Output) {
         self.counters.received += 1;
         self.counters.received_bytes += frame.len().saturating_sub(LENGTH) as u64;
         let Some((header, packet)) = split(frame) else {
@@ -197,20 +202,20 @@ impl Router {
             self.counters.early_kept += 1;
             return;
         }
-        self.route(now, &header, frame, out);
+        self.route(now, &header, frame, given, out);
         self.speak(now, out);
     }
 
     /// Translates a frame and sends it on its way, and then the fragments that have waited for it.
-    fn route(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) {
+    fn route(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], given: Given, out: &mut impl Output) {
         // The identity must be taken from the packet as it came.
         let datagram = frame.get(LENGTH..).and_then(DatagramId::of_fragment);
-        let waits = self.translate(now, header, frame, out);
+        let waits = self.translate(now, header, frame, given, out);
         if let (false, Some(datagram)) = (waits, datagram) {
             // It may be the first, and those that came before it can follow. If it was dropped, they wait again.
-            for mut frame in self.held.take(datagram) {
+            for (mut frame, given) in self.held.take(now, datagram) {
                 if let Some((header, _)) = split(&mut frame) {
-                    self.translate(now, &header, &mut frame, out);
+                    self.translate(now, &header, &mut frame, given, out);
                 }
             }
         }
@@ -218,7 +223,7 @@ impl Router {
 
     /// Does what is due.
     pub fn poll(&mut self, now: Instant, out: &mut impl Output) {
-        self.counters.fragments_expired += self.held.expire(now) as u64;
+        self.held.expire(now, &mut self.counters);
         if let Some(early) = &mut self.early {
             self.counters.early_expired += early.expire(now) as u64;
         }
@@ -226,7 +231,7 @@ impl Router {
         if let Some(mut early) = self.early.take() {
             while let Some(mut frame) = early.take() {
                 if let Some((header, _)) = split(&mut frame) {
-                    self.route(now, &header, &mut frame, out);
+                    self.route(now, &header, &mut frame, Given::Alone, out);
                 }
             }
             self.early = Some(early);
@@ -250,7 +255,7 @@ impl Router {
         let mover = self.mover.as_ref().and_then(|mover| mover.poll_at(now));
         let naming = self.naming.as_ref().and_then(|naming| naming.poll_at());
         let early = self.early.as_ref().and_then(Early::due);
-        self.translator.poll_at().into_iter().chain(mover).chain(naming).chain(early).min()
+        self.translator.poll_at().into_iter().chain(mover).chain(naming).chain(early).chain(self.held.due()).min()
     }
 
     /// Sends the translator's own packets.
@@ -287,7 +292,14 @@ impl Router {
     }
 
     /// Translates a frame and sends it on its way. Returns whether it has to wait for another.
-    fn translate(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) -> bool {
+    fn translate(
+        &mut self,
+        now: Instant,
+        header: &VnetHeader,
+        frame: &mut [u8],
+        given: Given,
+        out: &mut impl Output,
+    ) -> bool {
         let Some(packet) = frame.get_mut(LENGTH..) else {
             return false;
         };
@@ -314,7 +326,7 @@ impl Router {
                         let mut frame = vec![0; LENGTH];
                         frame.extend(other);
                         // It is no query for this naming server, and passes at once.
-                        self.translate(now, &VnetHeader::NONE, &mut frame, out);
+                        self.translate(now, &VnetHeader::NONE, &mut frame, given, out);
                     }
                     return false;
                 }
@@ -351,8 +363,9 @@ impl Router {
             },
             Verdict::Hold => {
                 let until = self.translator.hold_until(now);
-                let kept = datagram.is_some_and(|datagram| self.held.keep(datagram, until, frame));
-                *(if kept { &mut self.counters.fragments_kept } else { &mut self.counters.fragments_refused }) += 1;
+                if let Some(datagram) = datagram {
+                    self.held.keep(now, datagram, until, frame, given, &mut self.counters);
+                }
                 return true;
             }
             Verdict::Drop(DropReason::NoConnection) => {

@@ -5,13 +5,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use byway::{Instant, Owner, Sharding};
+use byway::{DatagramId, Instant, Owner, Sharding};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
 use crate::device::{FRAME, Queue};
+use crate::firsts::Firsts;
+use crate::held::Given;
 use crate::lending::{Lent, Turn};
 use crate::listeners::Listeners;
+use crate::packet;
 use crate::router::Router;
 use crate::vnet::LENGTH;
 use crate::waker::Waker;
@@ -83,7 +86,7 @@ impl Handle {
 /// The way to another shard: a bounded ring.
 #[derive(Debug)]
 struct Peer {
-    ring: SyncSender<Vec<u8>>,
+    ring: SyncSender<(Vec<u8>, Given)>,
     waker: Arc<Waker>,
 }
 
@@ -97,7 +100,9 @@ pub struct Shard {
     listeners: Listeners,
     sharding: Sharding,
     peers: Vec<Peer>,
-    ring: Receiver<Vec<u8>>,
+    ring: Receiver<(Vec<u8>, Given)>,
+    /// Which shards have got the first fragments that came out of this shard's queue.
+    firsts: Firsts,
     orders: Receiver<Order>,
     /// Orders that were received and not yet obeyed.
     pending: Vec<Order>,
@@ -137,6 +142,7 @@ pub fn shards(
             sharding,
             peers,
             ring,
+            firsts: Firsts::default(),
             orders: received,
             pending: Vec::new(),
             waker,
@@ -222,37 +228,50 @@ impl Shard {
             };
             let frame = &mut frame[..length];
             match self.owner(frame) {
-                Owner::One(shard) if shard == self.number => self.route(frame),
-                Owner::One(shard) => self.hand_over(shard, frame),
+                Owner::One(shard) if shard == self.number => self.route(frame, Given::Alone),
+                Owner::One(shard) => self.hand_over(shard, frame, Given::Alone),
                 Owner::Every => {
                     let own = self.number;
+                    self.router.counters.fragments_copied += 1;
                     for shard in (0..self.peers.len()).filter(|shard| *shard != own) {
-                        self.hand_over(shard, frame);
+                        self.hand_over(shard, frame, Given::ToEvery);
                     }
-                    self.route(frame);
+                    self.route(frame, Given::ToEvery);
                 }
             }
         }
         Ok(true)
     }
 
-    fn owner(&self, frame: &[u8]) -> Owner {
-        match self.peers.len() {
-            1 => Owner::One(self.number),
-            _ => self.sharding.owner(frame.get(LENGTH..).unwrap_or_default()),
+    fn owner(&mut self, frame: &[u8]) -> Owner {
+        if self.peers.len() == 1 {
+            return Owner::One(self.number);
+        }
+        let packet = frame.get(LENGTH..).unwrap_or_default();
+        match (self.sharding.owner(packet), DatagramId::of_fragment(packet)) {
+            (Owner::Every, Some(datagram)) => {
+                self.firsts.owner(self.clock.now(), &datagram).map_or(Owner::Every, Owner::One)
+            }
+            (Owner::One(shard), Some(datagram)) if self.router.translator.is_own(datagram.destination) => {
+                if !packet::is_later_fragment(packet) {
+                    self.firsts.add(self.clock.now(), datagram, shard);
+                }
+                Owner::One(shard)
+            }
+            (owner, _) => owner,
         }
     }
 
-    fn route(&mut self, frame: &mut [u8]) {
-        self.router.forward(self.clock.now(), frame, &mut self.queue);
+    fn route(&mut self, frame: &mut [u8], given: Given) {
+        self.router.take(self.clock.now(), frame, given, &mut self.queue);
     }
 
-    fn hand_over(&mut self, shard: usize, frame: &[u8]) {
+    fn hand_over(&mut self, shard: usize, frame: &[u8], given: Given) {
         let counters = &mut self.router.counters;
         let Some(peer) = self.peers.get(shard) else {
             return;
         };
-        if peer.ring.try_send(frame.to_vec()).is_ok() {
+        if peer.ring.try_send((frame.to_vec(), given)).is_ok() {
             counters.handed_over += 1;
             peer.waker.wake();
         } else {
@@ -263,10 +282,10 @@ impl Shard {
     /// Routes what other shards have handed over. Whether there was any.
     fn take_handed_over(&mut self) -> bool {
         for taken in 0..BURST {
-            let Ok(mut frame) = self.ring.try_recv() else {
+            let Ok((mut frame, given)) = self.ring.try_recv() else {
                 return taken != 0;
             };
-            self.route(&mut frame);
+            self.route(&mut frame, given);
         }
         true
     }
@@ -297,66 +316,4 @@ impl Shard {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod tests {
-    use core::net::Ipv4Addr;
-    use std::io::ErrorKind;
-    use std::os::unix::net::UnixDatagram;
-
-    use byway::{Config, Divert, Heap, Target, Translator, Weighted};
-
-    use super::*;
-    use crate::packet::tests::udp;
-    use crate::router::Settings;
-    use crate::vnet::VnetHeader;
-
-    const OWN: [u8; 4] = [10, 9, 9, 9];
-
-    /// Two shards whose queues are sockets, and the other ends of those.
-    fn two() -> (Vec<Shard>, Vec<UnixDatagram>) {
-        let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535).own(OWN.into());
-        let sharding = Sharding::new(&config, 2).unwrap();
-        let (mut parts, mut far) = (Vec::new(), Vec::new());
-        for shard in 0..2 {
-            let mut translator = Translator::new(sharding.config(&config, shard).unwrap(), Heap::new(64, 16)).unwrap();
-            let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
-            translator.divert(Divert::parse("100.1.1.1 to 20.0.0.1", &mut room).unwrap()).unwrap();
-            let settings =
-                Settings { address: OWN.into(), mtu: 1500, errors_per_second: 10, held: 4, resumable: None, early: None };
-            let (near, other) = UnixDatagram::pair().unwrap();
-            near.set_nonblocking(true).unwrap();
-            other.set_nonblocking(true).unwrap();
-            parts.push((Queue::new(near.into(), true), Box::new(Router::new(translator, settings))));
-            far.push(other);
-        }
-        let shards = shards(parts, &Listeners::default(), sharding, Clock::new(Instant::from_secs(10))).unwrap();
-        (shards.into_iter().map(|(shard, _)| shard).collect(), far)
-    }
-
-    /// What other shards have handed over is not lost when a shard has ended before it took it.
-    #[test]
-    fn what_waits_when_all_end_is_routed() {
-        let (mut shards, far) = two();
-        let mut frame = vec![0; FRAME].into_boxed_slice();
-        let frame: &mut [u8; FRAME] = frame.as_mut_array().unwrap();
-        const CLIENTS: u8 = 100;
-        for client in 0..CLIENTS {
-            let packet = udp([1, 2, 3, client], [100, 1, 1, 1], b"question");
-            far[0].send(&[&VnetHeader::NONE.to_bytes(), &packet[..]].concat()).unwrap();
-            shards[0].read(frame).unwrap();
-        }
-        // The other one has ended without looking.
-        let counters: Vec<_> = shards.into_iter().map(|shard| shard.finish().1.counters).collect();
-        let handed_over = counters[0].handed_over;
-        assert!(handed_over > 20 && handed_over < 80, "{handed_over}");
-        let mut sent = [0; 2];
-        for (sent, far) in sent.iter_mut().zip(&far) {
-            while let Ok(length) = far.recv(&mut frame[..]) {
-                let server: [u8; 4] = frame[LENGTH + 16..LENGTH + 20].try_into().unwrap();
-                assert_eq!((Ipv4Addr::from(server), length > LENGTH + 28), ([20, 0, 0, 1].into(), true));
-                *sent += 1;
-            }
-            assert_eq!(far.recv(&mut frame[..]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        }
-        assert_eq!(sent, [u64::from(CLIENTS) - handed_over, handed_over]);
-    }
-}
+mod tests;

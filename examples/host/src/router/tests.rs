@@ -248,14 +248,15 @@ fn fragments_may_come_before_their_first() {
     assert_eq!(router.held(), 1);
     let both = route(&mut router, &part(0, 0x2000));
     assert_eq!(both.iter().map(|p| (p[7], p[16..20] == SERVER)).collect::<Vec<_>>(), [(0, true), (2, true)]);
-    // Others wait in vain, and no more than there is room for.
+    // Others wait in vain, no more than there is room for, and the oldest make way.
     for identification in 50..56 {
         let mut late = part(16, 0);
         put(&mut late, 4, identification);
         packet::seal(&mut late);
         assert!(route(&mut router, &late).is_empty());
     }
-    assert_eq!((router.held(), router.counters.fragments_kept, router.counters.fragments_refused), (4, 5, 2));
+    let Counters { fragments_kept, fragments_displaced, fragments_refused, .. } = router.counters;
+    assert_eq!((router.held(), fragments_kept, fragments_displaced, fragments_refused), (4, 7, 2, 0));
     router.poll(NOW + core::time::Duration::from_secs(31), &mut Sent::default());
     assert_eq!((router.held(), router.counters.fragments_expired), (0, 4));
 }
