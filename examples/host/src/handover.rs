@@ -68,6 +68,8 @@ pub struct Taken {
     pub metrics: Option<TcpListener>,
     /// The connections.
     pub snapshot: Snapshot,
+    /// What `CLOCK_MONOTONIC` said at the time of the snapshot, if the other process says so.
+    pub monotonic: Option<Duration>,
     stream: UnixStream,
 }
 
@@ -86,6 +88,8 @@ pub struct Offer<'a> {
     pub metrics: Option<BorrowedFd<'a>>,
     /// The connections.
     pub snapshot: &'a Snapshot,
+    /// What `CLOCK_MONOTONIC` said at the time of the snapshot.
+    pub monotonic: Duration,
 }
 
 /// The line that describes a process. The new process must have the same.
@@ -96,11 +100,13 @@ pub fn description(config: &Config) -> String {
 }
 
 /// The line that announces what follows.
-fn contents(config: &Config, has_header: bool, length: usize) -> String {
+fn contents(config: &Config, has_header: bool, length: usize, monotonic: Duration) -> String {
     let at = |address: Option<SocketAddrV4>| address.map_or_else(|| "none".into(), |address| address.to_string());
     let control = at(config.control.as_ref().map(|control| control.listen));
     let metrics = at(config.metrics);
-    format!("header {has_header} control {control} metrics {metrics} bytes {length}\n")
+    let monotonic = monotonic.as_micros();
+    // A process that does not know a word passes over it.
+    format!("header {has_header} control {control} metrics {metrics} monotonic {monotonic} bytes {length}\n")
 }
 
 /// Asks the process that listens at `socket` to give way, after `prepare` has done what takes time. `None` if there is none.
@@ -124,7 +130,9 @@ pub fn take(
         return Err(failed(&why));
     }
     match converse(&stream, config, prepare) {
-        Ok((queues, control, metrics, snapshot)) => Ok(Some(Taken { queues, control, metrics, snapshot, stream })),
+        Ok((queues, control, metrics, snapshot, monotonic)) => {
+            Ok(Some(Taken { queues, control, metrics, snapshot, monotonic, stream }))
+        }
         Err(why) => {
             let _ = writeln!(&stream, "{why}");
             Err(failed(&why))
@@ -137,7 +145,7 @@ fn may_be_taken_from(peer: Uid, own: Uid) -> bool {
     peer == own || peer.is_root()
 }
 
-type Contents = (Vec<Queue>, Option<UdpSocket>, Option<TcpListener>, Snapshot);
+type Contents = (Vec<Queue>, Option<UdpSocket>, Option<TcpListener>, Snapshot, Option<Duration>);
 
 fn converse(
     stream: &UnixStream,
@@ -156,10 +164,7 @@ fn converse(
     prepare()?;
     writeln!(out, "{GO}").map_err(failed)?;
     let (line, fds) = receive(stream).map_err(failed)?;
-    let word = |name: &str| {
-        let mut words = line.split_whitespace().skip_while(|word| *word != name);
-        words.nth(1).ok_or_else(|| format!("it does not say its {name}, but: {line}"))
-    };
+    let word = |name: &str| word(&line, name).ok_or_else(|| format!("it does not say its {name}, but: {line}"));
     let length: u64 = word("bytes")?.parse().map_err(|_| "it sends no snapshot".to_string())?;
     let mut bytes = Vec::new();
     stream.take(length).read_to_end(&mut bytes).map_err(failed)?;
@@ -177,7 +182,17 @@ fn converse(
     };
     let control = socket(word("control")?, config.control.as_ref().map(|control| control.listen));
     let metrics = socket(word("metrics")?, config.metrics);
-    Ok((queues, control.map(UdpSocket::from), metrics.map(TcpListener::from), snapshot))
+    Ok((queues, control.map(UdpSocket::from), metrics.map(TcpListener::from), snapshot, clock_of(&line)))
+}
+
+/// What a line of [`contents`] says of this.
+fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split_whitespace().skip_while(|word| *word != name).nth(1)
+}
+
+/// The monotonic clock at the time of the snapshot, if the line says so.
+fn clock_of(line: &str) -> Option<Duration> {
+    word(line, "monotonic")?.parse().ok().map(Duration::from_micros)
 }
 
 /// The next line, and the file descriptors that came with it.
@@ -221,7 +236,7 @@ impl Offer<'_> {
     /// The reason why the other process has not taken it.
     pub fn give(&self, stream: &UnixStream) -> Result<(), String> {
         let bytes = self.snapshot.to_bytes();
-        let line = contents(self.config, self.has_header, bytes.len());
+        let line = contents(self.config, self.has_header, bytes.len(), self.monotonic);
         let mut fds = self.queues.clone();
         fds.extend(self.control);
         fds.extend(self.metrics);
@@ -360,12 +375,52 @@ fn greet(stream: &UnixStream, description: &str) -> Result<Option<String>, Strin
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
+    use crate::reload::Said;
 
     #[test]
     fn nothing_is_taken_over_from_somebody_else() {
         let [root, own, other] = [0, 1000, 1001].map(Uid::from_raw);
         assert!(may_be_taken_from(root, own) && may_be_taken_from(own, own) && may_be_taken_from(root, root));
         assert!(!may_be_taken_from(other, own) && !may_be_taken_from(other, root));
+    }
+
+    /// What the process that gives says arrives as it was said, and what one of an older version does not say is missing.
+    #[test]
+    fn the_clock_is_handed_over_with_the_connections() {
+        let file = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = [\"10.10.10.10:1024-65535\"]\n";
+        let config = Config::parse(Path::new("byway.toml"), file.into()).unwrap();
+        let said = Said::by(&config);
+        let snapshot = Snapshot {
+            time: byway::Instant::from_secs(1_000),
+            written: None,
+            shards: 1,
+            secret: [7; 32],
+            alternatives: config.nat.alternatives_text(),
+            rules: said.clone(),
+            said,
+            records: Vec::new(),
+        };
+        let monotonic = Duration::from_micros(123_456_789);
+        let (old, new) = UnixStream::pair().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(greet(&old, &description(&config)), Ok(None));
+                let queue = std::fs::File::open("/dev/null").unwrap();
+                let (queues, snapshot) = (vec![queue.as_fd()], &snapshot);
+                let (control, metrics) = (None, None);
+                let offer = Offer { config: &config, has_header: true, queues, control, metrics, snapshot, monotonic };
+                assert_eq!(offer.give(&old), Ok(()));
+            });
+            let (queues, .., taken, then) = converse(&new, &config, || Ok(())).unwrap();
+            writeln!(&new, "{TAKEN}").unwrap();
+            assert_eq!((queues.len(), taken, then), (1, snapshot.clone(), Some(monotonic)));
+        });
+        let line = contents(&config, true, 9, monotonic);
+        assert_eq!((word(&line, "bytes"), clock_of(&line)), (Some("9"), Some(monotonic)));
+        let older = "header true control 127.0.0.1:5213 metrics none bytes 9\n";
+        assert_eq!((word(older, "bytes"), clock_of(older)), (Some("9"), None));
     }
 }

@@ -130,15 +130,17 @@ impl ReportThread {
         let ((sender, events), (orders, received)) = (sync_channel(EVENTS), channel());
         let lost = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let sent = Arc::new(Sent::default());
+        let behind = clock.behind();
         let exporter = |shard| {
             let buffer = vec![0; settings.message()];
-            Exporter::new(settings.settings(shard as u32), buffer).map_err(io::Error::other)
+            Exporter::new(settings.settings(shard as u32).zero(behind), buffer).map_err(io::Error::other)
         };
         let reporter = Reporter {
             settings,
             exporters: (0..shards).map(exporter).collect::<io::Result<_>>()?,
             line: Line { collector: settings.collector.into(), wire: Wire::of(&settings)?, sent: sent.clone() },
             before: Readings::default(),
+            behind,
             last: clock.now(),
         };
         Ok(Self {
@@ -220,6 +222,8 @@ struct Reporter {
     line: Line,
     /// What was measured of servers when they were reported last, by shard.
     before: Readings,
+    /// How much the clock of events is behind the time of the day.
+    behind: Duration,
     last: Instant,
 }
 
@@ -227,7 +231,7 @@ impl Reporter {
     /// Takes over new settings, of which only those that may change differ.
     fn change(&mut self, settings: config::Report) {
         for (shard, exporter) in self.exporters.iter_mut().enumerate() {
-            if let Err(why) = exporter.change(settings.settings(shard as u32)) {
+            if let Err(why) = exporter.change(settings.settings(shard as u32).zero(self.behind)) {
                 warn!("report: {why}");
             }
         }

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{self, Before, Config, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
@@ -199,6 +199,7 @@ impl Running {
         let records: Vec<Record> = parts.iter().flat_map(|(_, router)| router.translator.records()).collect();
         Some(Snapshot {
             time,
+            written: Some(clock::system_time()),
             shards: self.config.device.queues,
             secret: self.secret,
             alternatives: self.config.nat.alternatives_text(),
@@ -234,6 +235,7 @@ impl Running {
             control: control.as_ref().map(AsFd::as_fd),
             metrics: self.metrics.as_ref().map(AsFd::as_fd),
             snapshot: &snapshot,
+            monotonic: self.clock.monotonic(snapshot.time),
         };
         match offer.give(next) {
             Ok(()) => {

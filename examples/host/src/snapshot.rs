@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! byway snapshot 1
-//! time MICROSECONDS SINCE 1970
+//! time MICROSECONDS               of byway's clock
+//! byway written MICROSECONDS      of the system clock, since 1970; a byway that does not know this passes over it
 //! shards NUMBER
 //! secret HEXADECIMAL              which client is which shard's
 //! alternatives RANGE...
@@ -34,13 +35,17 @@ use crate::reload::Said;
 
 const MAGIC: &str = "byway snapshot ";
 const VERSION: &str = "1";
+/// Older readers pass over whatever begins with the first word.
+const WRITTEN: &str = "byway written ";
 const CHECK: usize = 32;
 
 /// The contents of a snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// When it was written.
+    /// When it was written, on the clock of the connections.
     pub time: Instant,
+    /// When it was written, on the system clock; unknown if an older byway has written it.
+    pub written: Option<Instant>,
     /// How many shards the connections were divided among.
     pub shards: usize,
     /// The secret that assigned clients to shards.
@@ -64,7 +69,11 @@ impl Snapshot {
     /// The bytes of the file.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut text = format!("{MAGIC}{VERSION}\ntime {}\nshards {}\nsecret ", self.time.as_micros(), self.shards);
+        let mut text = format!("{MAGIC}{VERSION}\ntime {}\n", self.time.as_micros());
+        if let Some(written) = self.written {
+            let _ = writeln!(text, "{WRITTEN}{}", written.as_micros());
+        }
+        let _ = write!(text, "shards {}\nsecret ", self.shards);
         for byte in self.secret {
             let _ = write!(text, "{byte:02x}");
         }
@@ -115,12 +124,16 @@ impl Snapshot {
     fn read(bytes: &[u8]) -> Option<Self> {
         let nothing = || Said { rules: Vec::new(), client_limit: 0, timeouts: Timeouts::RECOMMENDED, names: Vec::new() };
         let (mut time, mut shards, mut secret, mut alternatives) = (None, None, None, None);
-        let (mut rules, mut said) = (nothing(), nothing());
+        let (mut rules, mut said, mut written) = (nothing(), nothing(), None);
         let mut rest = bytes;
         loop {
             let end = rest.iter().position(|byte| *byte == b'\n')?;
             let line = core::str::from_utf8(&rest[..end]).ok()?;
             rest = &rest[end + 1..];
+            if let Some(micros) = line.strip_prefix(WRITTEN) {
+                written = Some(Instant::from_micros(micros.parse().ok()?));
+                continue;
+            }
             let (word, value) = line.split_once(' ')?;
             let (word, value, into) = match word {
                 "said" => value.split_once(' ').map(|(word, value)| (word, value, &mut said))?,
@@ -147,6 +160,7 @@ impl Snapshot {
                     let records = records.iter().map(|bytes| Record::from_bytes(bytes)).collect::<Result<_, _>>();
                     return Some(Self {
                         time: time?,
+                        written,
                         shards: shards?,
                         secret: secret?,
                         alternatives: alternatives?,
@@ -331,6 +345,7 @@ mod tests {
         assert_eq!(records.len(), 1);
         Snapshot {
             time: Instant::from_micros(1_700_000_000_123_456),
+            written: Some(Instant::from_micros(1_700_000_555_123_456)),
             shards: 2,
             secret: core::array::from_fn(|n| n as u8),
             alternatives: "10.10.10.10-10.10.10.10:1024-65535".into(),
@@ -386,5 +401,16 @@ mod tests {
         let check = Sha256::digest(&other);
         other.extend_from_slice(&check);
         assert_eq!(Snapshot::from_bytes(&other).unwrap_err(), "its contents make no sense");
+    }
+
+    /// Neither does an older byway refuse a newer one's, which has a line more, nor the other way round.
+    #[test]
+    fn a_snapshot_of_an_older_byway_does_not_say_when_it_was_written() {
+        let (whole, older) = (snapshot().to_bytes(), Snapshot { written: None, ..snapshot() }.to_bytes());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let line = "byway written 1700000555123456\n";
+        assert!(text(&whole).contains(line) && !text(&older).contains("written"));
+        assert_eq!(Snapshot::from_bytes(&older), Ok(Snapshot { written: None, ..snapshot() }));
+        assert!(line.starts_with(MAGIC.split(' ').next().unwrap()), "all that an older one looks at");
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use byway::{Heap, Instant, Sharding, Translator};
+use byway::{Heap, Sharding, Translator};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
@@ -44,7 +44,8 @@ pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting)
             Ok(queues)
         };
         let ports = Ports { control: None, metrics: None };
-        let running = go(config, translators, kept.as_ref(), queues, ports, (hand_over, waiting))?;
+        let clock = kept.as_ref().map_or_else(Clock::default, |kept| Clock::restarted(kept.time, kept.written));
+        let running = go(config, translators, (kept.as_ref(), clock), queues, ports, (hand_over, waiting))?;
         if let (Some(_), Some(file)) = (&kept, &running.config.snapshot) {
             // From now on the snapshot is out of date.
             snapshot::retire(file)?;
@@ -54,7 +55,8 @@ pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting)
     };
     let (queues, snapshot) = (core::mem::take(&mut taken.queues), taken.snapshot.clone());
     let ports = Ports { control: taken.control.take(), metrics: taken.metrics.take() };
-    match go(config, translators, Some(&snapshot), |_| Ok(queues), ports, (hand_over, waiting)) {
+    let clock = Clock::after(snapshot.time, taken.monotonic);
+    match go(config, translators, (Some(&snapshot), clock), |_| Ok(queues), ports, (hand_over, waiting)) {
         Ok(running) => {
             let pause = running.clock.now().duration_since(snapshot.time);
             Taken::done(taken);
@@ -77,7 +79,7 @@ struct Ports {
 fn go(
     config: Config,
     translators: Vec<Translator<Heap>>,
-    kept: Option<&Snapshot>,
+    (kept, clock): (Option<&Snapshot>, Clock),
     queues: impl FnOnce(&Config) -> Result<Vec<Queue>, String>,
     ports: Ports,
     (hand_over, waiting): (Option<&Path>, &Waiting),
@@ -94,7 +96,6 @@ fn go(
         (None, Some(portion)) => portion.shard_secret(),
         (None, None) => random()?,
     };
-    let clock = Clock::new(kept.map_or(Instant::ZERO, |kept| kept.time));
     let said = Said::by(&config);
     let shards = config.device.queues;
     let sharding = Sharding::new(&config.nat.config(secret), shards).map_err(|error| error.to_string())?;
