@@ -1,6 +1,6 @@
 //! Changes of rules and limits, as a whole or not at all.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use byway::control::Rule as OwnedRule;
 use byway::naming::{HeapNames, Names};
@@ -51,19 +51,27 @@ fn owned(rule: &Rule) -> Option<OwnedRule> {
     OwnedRule::new(&rule.divert())
 }
 
+/// The matches of rules that are gone, and the rules that are new or have changed, each in its order. No two rules of a
+/// configuration are about the same.
+fn differences(before: &[OwnedRule], after: &[OwnedRule]) -> (Vec<Match>, Vec<OwnedRule>) {
+    let said: HashMap<_, _> = before.iter().map(|old| (old.matches(), old)).collect();
+    let stays: HashSet<_> = after.iter().map(OwnedRule::matches).collect();
+    let gone = before.iter().map(OwnedRule::matches).filter(|matches| !stays.contains(matches)).collect();
+    let is_new = |rule: &&OwnedRule| said.get(&rule.matches()).is_none_or(|old| old.divert() != rule.divert());
+    (gone, after.iter().filter(is_new).copied().collect())
+}
+
 impl Changes {
     /// The differences between a configuration and the new one. What does not differ is left alone: an instruction may have
     /// changed it in the meantime.
     #[must_use]
     pub fn between(before: &Said, config: &Config) -> Self {
         let after = Said::by(config);
-        let names = |said: &Said, matches| said.rules.iter().any(|rule| rule.matches() == matches);
-        let gone = before.rules.iter().map(OwnedRule::matches).filter(|matches| !names(&after, *matches)).collect();
-        let is_new = |rule: &&OwnedRule| !before.rules.iter().any(|old| old.divert() == rule.divert());
+        let (remove, divert) = differences(&before.rules, &after.rules);
         let open = config.rules.iter().filter(|rule| rule.fail_open).map(|rule| rule.matches);
         Self {
-            remove: gone,
-            divert: after.rules.iter().filter(is_new).copied().collect(),
+            remove,
+            divert,
             client_limit: (before.client_limit != after.client_limit).then_some(after.client_limit),
             timeouts: (before.timeouts != after.timeouts).then_some(after.timeouts),
             open: open.collect(),
@@ -130,9 +138,10 @@ impl Changes {
         capacity: usize,
         translator: &Translator<Heap>,
     ) -> Result<(), String> {
+        let removed: HashSet<_> = self.remove.iter().copied().collect();
+        let new: HashSet<_> = self.divert.iter().map(OwnedRule::matches).collect();
         self.names.check(names, capacity, |rule| {
-            let is_kept = !self.remove.contains(rule) && translator.find_divert(*rule).is_some();
-            is_kept || self.divert.iter().any(|divert| divert.matches() == *rule)
+            new.contains(rule) || (!removed.contains(rule) && translator.find_divert(*rule).is_some())
         })
     }
 
@@ -166,6 +175,8 @@ fn refusal(rule: &Divert<'_>, error: byway::DivertError) -> String {
 mod tests {
     use std::path::Path;
 
+    use byway::naming::NamesConfig;
+
     use super::*;
 
     /// Each option of a rule is a change of its own, and the translator has it afterwards.
@@ -191,5 +202,73 @@ mod tests {
             let back = Changes::between(&Said::by(&after), &before);
             assert_eq!(back.divert.len(), 1, "{more}");
         }
+    }
+
+    /// A rule, as far as this number says something.
+    fn rule(number: usize, target: usize) -> OwnedRule {
+        let prefix = if number.is_multiple_of(3) { "/30" } else { "" };
+        let matches = format!("100.{}.{}.{}{prefix}", number >> 14 & 255, number >> 6 & 255, (number & 63) << 2);
+        let options = ["", " keep-source", " any-port", " least-loaded"][target & 3];
+        format!("{matches} to 20.0.0.{}{options}", target >> 2).parse().unwrap()
+    }
+
+    /// Each compared with each.
+    fn naive(before: &[OwnedRule], after: &[OwnedRule]) -> (Vec<Match>, Vec<OwnedRule>) {
+        let names = |all: &[OwnedRule], matches| all.iter().any(|rule| rule.matches() == matches);
+        let gone = before.iter().map(OwnedRule::matches).filter(|matches| !names(after, *matches)).collect();
+        let is_new = |rule: &&OwnedRule| !before.iter().any(|old| old.divert() == rule.divert());
+        (gone, after.iter().filter(is_new).copied().collect())
+    }
+
+    #[test]
+    fn what_differs_is_found_in_any_two_sets_of_rules() {
+        let mut state = 12_345_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let (mut removed, mut new) = (0, 0);
+        for _ in 0..300 {
+            let mut set = || {
+                let many = random(30);
+                let mut numbers: Vec<usize> = (0..many).map(|_| random(40)).collect();
+                let mut seen = HashSet::new();
+                // No configuration has two rules about the same.
+                numbers.retain(|number| seen.insert(*number));
+                numbers.iter().map(|number| rule(*number, random(6))).collect::<Vec<_>>()
+            };
+            let (before, after) = (set(), set());
+            let (gone, changed) = differences(&before, &after);
+            let text = |rules: &[OwnedRule]| rules.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let (slow_gone, slow_changed) = naive(&before, &after);
+            assert_eq!((&gone, text(&changed)), (&slow_gone, text(&slow_changed)));
+            (removed, new) = (removed + gone.len(), new + changed.len());
+        }
+        assert!(removed > 500 && new > 500, "{removed} {new}");
+    }
+
+    /// Each compared with each would be 2.5 thousand million comparisons, and this test would take more than a minute.
+    #[test]
+    fn fifty_thousand_rules_are_compared() {
+        const MANY: usize = 50_000;
+        let all = |target| (0..MANY).map(|number| rule(number, target)).collect::<Vec<_>>();
+        let (before, mut after) = (all(0), all(0));
+        after.reverse();
+        after[7] = rule(MANY - 8, 1);
+        after.pop();
+        let (gone, changed) = differences(&before, &after);
+        assert_eq!((gone, changed.len()), (vec![before[0].matches()], 1));
+        // And names find the rules that they are tied to.
+        let tied = |(n, rule): (usize, &OwnedRule)| Entry::parse(&format!("n{n}.test 0.0.0.0/0 30 rule {}", rule.matches()));
+        let entries: Vec<_> = after.iter().enumerate().map(|pair| tied(pair).unwrap()).collect();
+        let names = Names::new(NamesConfig::new([7; 32]), HeapNames::new(MANY, MANY));
+        let config = byway::Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
+        let translator = Translator::new(config, Heap::new(64, 16)).unwrap();
+        let mut changes =
+            Changes { divert: after.clone(), names: NameChanges::between(&[], &entries), ..Changes::default() };
+        assert_eq!(changes.check_names(&names, MANY, &translator), Ok(()));
+        changes.divert.remove(5);
+        let refused = changes.check_names(&names, MANY, &translator);
+        assert_eq!(refused, Err(format!("name n5.test: an instruction has removed the rule for {}", after[5].matches())));
     }
 }

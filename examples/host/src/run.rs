@@ -98,11 +98,16 @@ impl Running {
         }
         let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
         let mut all = AllRouters::of(&handles.shards);
-        let there = match all.borrow().and_then(|mut routers| routers.next()) {
-            Some(first) => self.there(&first.translator),
-            None => return Err("a shard has ended".into()),
+        // If originals are drawn the routers stand still from here on, so that what is in use stays so; else only for the changes.
+        let there = match config.draws() {
+            true => {
+                let first = all.borrow().and_then(|mut routers| routers.next()).ok_or("a shard has ended")?;
+                Some(self.there(&first.translator))
+            }
+            false => None,
         };
-        let config = config.draw(Some(Before { said: &self.said, there: &there })).map_err(|error| error.to_string())?;
+        let before = there.as_ref().map(|there| Before { said: &self.said, there });
+        let config = config.draw(before).map_err(|error| error.to_string())?;
         let changes = Changes::between(&self.said, &config);
         // Nothing else is done to the shards in between, so what they accept now they accept in a moment.
         for router in all.borrow().ok_or("a shard has ended")? {

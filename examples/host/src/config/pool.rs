@@ -4,7 +4,7 @@
 //! So after a crash, and in a second router with the same file, clients with a cached answer reach the same server.
 
 use core::net::Ipv4Addr;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use byway::naming::{HeapNames, Names, NamesConfig, Pattern};
 use byway::{Match, Prefix, Target, Weighted};
@@ -30,7 +30,9 @@ pub struct Pooled {
 #[derive(Debug, Default)]
 struct Taken {
     addresses: HashSet<Ipv4Addr>,
-    prefixes: Vec<Prefix>,
+    prefixes: HashSet<Prefix>,
+    /// The lengths of these.
+    lengths: BTreeSet<u8>,
     /// From the first to the last.
     ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
 }
@@ -38,7 +40,9 @@ struct Taken {
 impl Taken {
     fn contains(&self, address: Ipv4Addr) -> bool {
         self.addresses.contains(&address)
-            || self.prefixes.iter().any(|prefix| prefix.contains(address))
+            || self.lengths.iter().any(|length| {
+                Prefix::new(address, *length).is_some_and(|prefix| self.prefixes.contains(&prefix))
+            })
             || self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&address))
     }
 
@@ -50,8 +54,10 @@ impl Taken {
         match destination.length() {
             32 => drop(self.addresses.insert(destination.network())),
             _ if is_same && !keeps_source => {}
-            _ if self.prefixes.contains(&destination) => {}
-            _ => self.prefixes.push(destination),
+            length => {
+                self.prefixes.insert(destination);
+                self.lengths.insert(length);
+            }
         }
         self.add_servers(servers);
     }
@@ -104,6 +110,12 @@ impl Config {
     pub fn draw(mut self, before: Option<Before<'_>>) -> Result<Self, ConfigError> {
         self.draw_all(before).map_err(|fault| ConfigError::at(&self.file, &self.text, fault))?;
         Ok(self)
+    }
+
+    /// Whether there are originals to draw, so that the addresses in use matter.
+    #[must_use]
+    pub fn draws(&self) -> bool {
+        self.names.as_ref().is_some_and(|names| names.pool.is_some())
     }
 
     pub(super) fn draw_all(&mut self, before: Option<Before<'_>>) -> Result<(), Fault> {

@@ -1,5 +1,7 @@
 //! The rules of a configuration.
 
+use std::collections::HashSet;
+
 use byway::{Divert, DivertOptions, Match, Midstream, ParseError, Weighted};
 
 use super::document::{Fault, Table, Value};
@@ -59,13 +61,13 @@ pub(super) fn groups<'a>(root: &Table<'a>) -> Result<Groups<'a>, Fault> {
 }
 
 pub(super) fn read(root: &Table<'_>, groups: &Groups<'_>) -> Result<Vec<Rule>, Fault> {
-    let mut rules: Vec<Rule> = Vec::new();
+    let (mut rules, mut known) = (Vec::new(), HashSet::new());
     let Some(listed) = root.get("rule") else {
         return Ok(rules);
     };
     for value in listed.list("a list of tables: [[rule]]")? {
         let rule = rule(&value.table()?, groups)?;
-        if rules.iter().any(|other| other.matches == rule.matches) {
+        if !known.insert(rule.matches) {
             return Err(rule.fault(format!("another rule is about {}", rule.matches)));
         }
         rules.push(rule);
