@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,7 +29,7 @@ const REPORTS: usize = SESSIONS;
 const BURST: usize = 16;
 /// How many pages of measurements are sent before requests have their turn again.
 const REPORTS_IN_A_ROW: usize = 32;
-/// How many events of all shards wait at most until they are sent.
+/// How many events of all shards wait at most until they are sent; and how many of each shard for room in that queue.
 const EVENTS: usize = 1024;
 
 /// The agent and its socket.
@@ -179,8 +180,8 @@ impl AsFd for ControlPort {
 #[derive(Clone, Debug)]
 pub struct EventReporter {
     events: SyncSender<Event>,
-    /// An event that found the queue full. Those after it stay with the translator, which counts what it loses.
-    unsent: Option<Event>,
+    /// Events that found the queue full, at most [`EVENTS`] of them.
+    unsent: VecDeque<Event>,
     /// Whether anybody has subscribed.
     is_wanted: Arc<AtomicBool>,
     /// Whether anything was sent since the port was woken.
@@ -189,23 +190,36 @@ pub struct EventReporter {
 }
 
 impl EventReporter {
-    /// Passes an event on if anybody has subscribed.
-    pub fn report(&mut self, event: Event) {
+    /// Passes an event on if anybody has subscribed. False if it is lost, because too many wait for room already.
+    pub fn report(&mut self, event: Event) -> bool {
         if !self.is_wanted.load(Ordering::Relaxed) {
-            return;
+            return true;
         }
         self.is_new = true;
-        if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-            self.unsent = Some(event);
+        if self.has_room()
+            && let Ok(()) | Err(TrySendError::Disconnected(_)) = self.events.try_send(event)
+        {
+            return true;
         }
+        let fits = self.unsent.len() < EVENTS;
+        if fits {
+            self.unsent.push_back(event);
+        }
+        fits
     }
 
-    /// Whether another event can be reported: none waits for room any more.
+    /// Whether no event waits for room any more, so that another one need not wait.
     pub fn has_room(&mut self) -> bool {
-        if let Some(event) = self.unsent.take() {
-            self.report(event);
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            self.unsent.clear();
         }
-        self.unsent.is_none()
+        while let Some(event) = self.unsent.front()
+            && let Ok(()) | Err(TrySendError::Disconnected(_)) = self.events.try_send(*event)
+        {
+            self.is_new = true;
+            self.unsent.pop_front();
+        }
+        self.unsent.is_empty()
     }
 
     /// Wakes the port if it has something to tell.
@@ -217,8 +231,16 @@ impl EventReporter {
 
     /// Whether an event waits for room in the queue.
     #[must_use]
-    pub const fn is_held_up(&self) -> bool {
-        self.unsent.is_some()
+    pub fn is_held_up(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// One that somebody has subscribed to, with a queue for so many events, and the end of that.
+    #[cfg(test)]
+    pub(crate) fn with_room_for(most: usize) -> io::Result<(Self, Receiver<Event>)> {
+        let (events, received) = sync_channel(most);
+        let (is_wanted, waker) = (Arc::new(AtomicBool::new(true)), Arc::new(Waker::new()?));
+        Ok((Self { events, unsent: VecDeque::new(), is_wanted, is_new: false, waker }, received))
     }
 }
 
@@ -281,7 +303,8 @@ impl ControlThread {
         let waker = Arc::new(Waker::new()?);
         let ((orders, received), (sender, events)) = (channel(), sync_channel(EVENTS));
         let handle = ControlHandle { orders, waker: waker.clone() };
-        let reporter = EventReporter { events: sender, unsent: None, is_wanted: Arc::default(), is_new: false, waker };
+        let (unsent, is_wanted) = (VecDeque::new(), Arc::default());
+        let reporter = EventReporter { events: sender, unsent, is_wanted, is_new: false, waker };
         Ok(Self { port, orders: received, events, handle, reporter })
     }
 

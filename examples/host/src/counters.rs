@@ -80,6 +80,8 @@ counters! {
     handed_over,
     /// Packets for another shard, whose ring was full.
     ring_full,
+    /// Events that subscribers at the port for instructions did not get, since they did not fetch them fast enough.
+    control_events_lost,
     /// TCP connections that another server has taken over while their clients kept them.
     hand_overs_moved,
     /// Hand-overs that failed: the connection stayed, or was reset as the instruction said.

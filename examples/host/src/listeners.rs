@@ -1,10 +1,9 @@
 //! The receivers of a shard's events.
 
-use byway::{Heap, Translator};
-
 use crate::control::EventReporter;
 use crate::portion::RecordSender;
 use crate::report::ReportSender;
+use crate::router::Router;
 
 /// The port for instructions and its subscribers, the other portion, and the thread that reports to a collector; each may be
 /// absent.
@@ -16,19 +15,33 @@ pub struct Listeners {
     pub portion: Option<RecordSender>,
     /// The thread that reports to a collector.
     pub report: Option<ReportSender>,
+    /// How many events the translator had lost when it was asked last.
+    pub lost: u64,
 }
 
 impl Listeners {
-    /// Takes a translator's events, and passes them on.
-    pub fn report(&mut self, shard: usize, translator: &mut Translator<Heap>) {
-        let Self { control, portion, report } = self;
+    /// Takes the events of a router's translator, and passes them on. None of the listeners waits for another.
+    pub fn report(&mut self, shard: usize, router: &mut Router) {
+        let Self { control, portion, report, lost } = self;
+        let Router { translator, counters, .. } = router;
         if control.is_none() && portion.is_none() && report.is_none() {
             return;
         }
-        let mut any = false;
-        while control.as_mut().is_none_or(EventReporter::has_room)
-            && let Some(detailed) = translator.poll_report()
+        if let Some(portion) = portion
+            && core::mem::replace(lost, translator.counters().events_lost) != translator.counters().events_lost
         {
+            portion.fall_behind();
+        }
+        let (mut any, is_alone) = (false, portion.is_none() && report.is_none());
+        loop {
+            let has_room = control.as_mut().is_none_or(EventReporter::has_room);
+            if is_alone && !has_room {
+                // They can wait in the translator's queue, since nobody else wants them.
+                break;
+            }
+            let Some(detailed) = translator.poll_report() else {
+                break;
+            };
             any = true;
             let event = detailed.event;
             if let Some(report) = report {
@@ -38,7 +51,7 @@ impl Listeners {
                 portion.report(translator, &event);
             }
             if let Some(control) = control {
-                control.report(event);
+                counters.control_events_lost += u64::from(!control.report(event));
             }
         }
         if let Some(control) = control {

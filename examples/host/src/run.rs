@@ -296,6 +296,7 @@ pub(crate) fn spawn(
         control: control.as_ref().map(|control| control.reporter().clone()),
         portion: records.clone(),
         report: report.as_ref().map(|report| report.sender().clone()),
+        ..Listeners::default()
     };
     let (mut threads, mut all) = (Vec::new(), Vec::new());
     let shards = shard::shards(parts, &listeners, sharding, clock).map_err(|error| error.to_string())?;

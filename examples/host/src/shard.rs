@@ -174,7 +174,7 @@ impl Shard {
             }
             let now = self.clock.now();
             self.router.poll(now, &mut self.queue);
-            self.listeners.report(self.number, &mut self.router.translator);
+            self.listeners.report(self.number, &mut self.router);
             if !is_busy {
                 self.wait(now)?;
             }
@@ -187,7 +187,7 @@ impl Shard {
     #[must_use]
     pub fn finish(mut self) -> Parts {
         while self.take_handed_over() {}
-        self.listeners.report(self.number, &mut self.router.translator);
+        self.listeners.report(self.number, &mut self.router);
         (self.queue, self.router)
     }
 

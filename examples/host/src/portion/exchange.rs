@@ -16,6 +16,8 @@ use crate::shard::Handle;
 
 /// How many records of all shards wait at most until they are sent.
 const WAITING: usize = 8192;
+/// How many ends that found the queue full are remembered at most.
+const UNSAID: usize = 16_384;
 /// How many connections are looked at before packets have their turn again.
 const PAGE: usize = 256;
 
@@ -41,6 +43,8 @@ struct State {
     is_behind: AtomicBool,
     /// What was closed here, in the portion that opens connections.
     closed: Option<Mutex<ClosedLog>>,
+    /// Ends that found the queue full, in the portion that has no such log.
+    unsaid: Mutex<Vec<Gone>>,
 }
 
 /// The end of the queue at which records arrive that shards report.
@@ -61,6 +65,10 @@ impl State {
     fn closed(&self) -> Option<MutexGuard<'_, ClosedLog>> {
         // The lock can be used although a thread has panicked with it: the log is whole.
         self.closed.as_ref().map(|closed| closed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn unsaid(&self) -> MutexGuard<'_, Vec<Gone>> {
+        self.unsaid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,12 +99,23 @@ impl RecordSender {
         }
     }
 
+    /// Something was lost that should have been reported: everything has to be sent.
+    pub fn fall_behind(&self) {
+        self.state.is_behind.store(true, Ordering::Relaxed);
+    }
+
     fn send(&self, item: Item) {
         if !self.state.link.is_connected.load(Ordering::Relaxed) {
             return;
         }
-        if let Err(TrySendError::Full(_)) = self.items.try_send(item) {
-            self.state.is_behind.store(true, Ordering::Relaxed);
+        if let Err(TrySendError::Full(item)) = self.items.try_send(item) {
+            if let (Item::Gone(gone), None) = (item, &self.state.closed) {
+                let mut unsaid = self.state.unsaid();
+                if unsaid.len() < UNSAID {
+                    unsaid.push(gone);
+                }
+            }
+            self.fall_behind();
         }
     }
 }
@@ -111,6 +130,7 @@ impl Records {
     pub(super) fn set_connected(&self, is_connected: bool) -> bool {
         let was_connected = self.state.link.is_connected.swap(is_connected, Ordering::Relaxed);
         self.items.try_iter().for_each(drop);
+        self.state.unsaid().clear();
         was_connected
     }
 
@@ -122,6 +142,11 @@ impl Records {
     /// What was closed here and not opened again: the other portion may not have heard of it.
     pub(super) fn closed(&self) -> Vec<Gone> {
         self.state.closed().map_or(Vec::new(), |closed| closed.all())
+    }
+
+    /// What has ended here in the portion to the client, and found the queue full since this was asked last.
+    pub(super) fn unsaid(&self) -> Vec<Gone> {
+        core::mem::take(&mut *self.state.unsaid())
     }
 
     /// Waits for what shards report, as much as fits into a frame; nothing if nothing comes in this time.
@@ -194,4 +219,126 @@ fn page(router: &mut Router, now: Instant, first: usize, newer_than: Duration) -
     let records = page.iter().filter_map(|connection| router.translator.record(connection));
     let is_newer = |record: &Record| record.idle().is_some_and(|idle| idle <= newer_than);
     (records.filter(is_newer).collect(), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use byway::{Config, Divert, Target, Weighted};
+
+    use super::*;
+    use crate::control::EventReporter;
+    use crate::listeners::Listeners;
+    use crate::packet::tests::udp;
+    use crate::packet::put;
+    use crate::router::Settings;
+
+    /// A router with room for so many events, and a portion's queue that is read.
+    fn router(events: usize) -> Router {
+        let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
+        let mut translator = Translator::new(config, Heap::new(4096, 16).events(events)).unwrap();
+        let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
+        translator.divert(Divert::parse("100.1.1.1 to 20.0.0.1", &mut room).unwrap()).unwrap();
+        let address = [10, 9, 9, 9].into();
+        let settings = Settings { address, mtu: 1500, errors_per_second: 10, held: 4, resumable: None, early: None };
+        Router::new(translator, settings)
+    }
+
+    fn portion(direction: Direction) -> (Listeners, Records) {
+        let (sender, records) = queue(direction, Arc::default());
+        records.set_connected(true);
+        (Listeners { portion: Some(sender), ..Listeners::default() }, records)
+    }
+
+    fn open(router: &mut Router, ports: core::ops::Range<u16>) {
+        for port in ports {
+            let mut packet = udp([1, 2, 3, 4], [100, 1, 1, 1], &[7; 9]);
+            put(&mut packet, 20, port);
+            let _ = router.translator.translate(Instant::from_secs(1), &mut packet);
+        }
+    }
+
+    fn port(connection: &Connection) -> u16 {
+        connection.client_side.source.port()
+    }
+
+    /// All records that wait, by their clients' ports.
+    fn ports(records: &Records) -> Vec<u16> {
+        let mut ports = Vec::new();
+        while let items @ [_, ..] = &records.next(Duration::ZERO)[..] {
+            ports.extend(items.iter().filter_map(|item| match item {
+                Item::Record(record) => record.connection().as_ref().map(port),
+                Item::Gone(gone) => Some(gone.client.port()),
+            }));
+        }
+        ports
+    }
+
+    /// A subscriber that reads slowly, or a port that has no time, does not keep records from the other portion.
+    #[test]
+    fn records_do_not_wait_for_subscribers_of_events() {
+        let (mut router, (mut listeners, records)) = (router(1024), portion(Direction::ToServer));
+        let (reporter, events) = EventReporter::with_room_for(1).unwrap();
+        listeners.control = Some(reporter);
+        let all: Vec<u16> = (1..4000).collect();
+        for range in all.chunks(500) {
+            open(&mut router, range[0]..range[0] + range.len() as u16);
+            listeners.report(0, &mut router);
+            assert_eq!(ports(&records), range);
+        }
+        assert!(!records.was_behind() && listeners.is_held_up());
+        assert_eq!(router.translator.counters().events_lost, 0);
+        // Subscribers get what there was room for, in its order, and what comes later.
+        open(&mut router, 5000..5001);
+        let mut told = Vec::new();
+        for _ in 0..3000 {
+            told.extend(events.try_iter().map(|event| match event {
+                Event::Opened(connection) => port(&connection),
+                other => panic!("{other:?}"),
+            }));
+            listeners.report(0, &mut router);
+        }
+        assert!(!listeners.is_held_up());
+        let lost = router.counters.control_events_lost as usize;
+        assert!(lost > 2000 && told.len() + lost == 4000, "{} and {lost}", told.len());
+        assert!(told.is_sorted() && told.last() == Some(&5000));
+    }
+
+    /// What nobody could report has to be sent with everything else.
+    #[test]
+    fn whoever_has_lost_events_is_behind() {
+        let (mut router, (mut listeners, records)) = (router(4), portion(Direction::ToServer));
+        open(&mut router, 1..3);
+        listeners.report(0, &mut router);
+        assert!(!records.was_behind());
+        open(&mut router, 3..13);
+        listeners.report(0, &mut router);
+        assert!(records.was_behind() && ports(&records).len() == 6);
+        open(&mut router, 13..14);
+        listeners.report(0, &mut router);
+        assert!(!records.was_behind());
+    }
+
+    /// The portion to the client keeps no log of what it has closed, but of what it could not say.
+    #[test]
+    fn an_end_that_found_the_queue_full_is_said_later() {
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            let (mut router, (listeners, records)) = (router(0), portion(direction));
+            open(&mut router, 1..3);
+            let all: Vec<_> = router.translator.connections().collect();
+            let sender = listeners.portion.unwrap();
+            for _ in 0..WAITING {
+                sender.report(&router.translator, &Event::Changed(all[0]));
+            }
+            assert!(!records.was_behind());
+            for connection in &all {
+                let _ = router.translator.close(connection);
+                sender.report(&router.translator, &Event::Closed { connection: *connection, why: Closed::Reset });
+            }
+            assert!(records.was_behind());
+            let gone: Vec<_> = all.iter().map(|connection| Gone::of(connection, false)).collect();
+            assert_eq!([records.closed(), records.unsaid()].concat(), gone, "{direction:?}");
+            assert!(records.unsaid().is_empty());
+            assert_eq!(ports(&records).len(), WAITING);
+        }
+    }
 }

@@ -209,10 +209,11 @@ impl Own {
         loop {
             is_behind |= records.was_behind();
             if is_behind && completed.is_none_or(|completed| completed.elapsed() >= KEEP_ALIVE) {
-                // What was lost until now is repaired by what follows.
+                // What was lost until now is repaired by what follows, but for ends that the translator itself had no room
+                // to report: nobody knows of these any more.
                 is_behind = false;
                 swept = Instant::now();
-                for all in records.closed().chunks(MOST) {
+                for all in [records.closed(), self.still_gone(records.unsaid())?].concat().chunks(MOST) {
                     send(Message::Gone(all.to_vec()))?;
                 }
                 sweep(ALL, &mut send)?;
@@ -256,6 +257,21 @@ impl Own {
             done.ok_or_else(ended)?;
         }
         Ok(())
+    }
+
+    /// Those of them that have not been opened again since.
+    fn still_gone(&self, mut all: Vec<Gone>) -> io::Result<Vec<Gone>> {
+        for shard in if all.is_empty() { Vec::new() } else { self.shards() } {
+            let there = shard.ask(move |router| {
+                all.retain(|Gone { protocol, client, original, alternative, .. }| {
+                    let known = router.translator.connection(*protocol, *client, *original).map(|(known, _)| known);
+                    known.is_none_or(|known| known.server_side.source != *alternative)
+                });
+                all
+            });
+            all = there.ok_or_else(ended)?;
+        }
+        Ok(all)
     }
 
     /// Passes what comes to the shards.
