@@ -6,5 +6,6 @@ mod device;
 mod moves;
 mod records;
 mod redivert;
+mod rest;
 mod segments;
 mod world;

@@ -33,6 +33,25 @@ fn a_kept_alive_connection_changes_servers_between_requests() {
     assert_eq!((net.asking.done, net.client_sees.resets, net.moved_events), (3, 0, 2));
 }
 
+/// A client that does not read closes its window in mid-body, and acknowledges all that it was sent. Its server is silent for
+/// longer and longer.
+#[test]
+fn a_client_that_does_not_read_keeps_its_server() {
+    let mut plan = Plan::new(20);
+    plan.client_receive = 12_000;
+    let mut net = Net::new(plan, REST, &["/a/300000", "/b/1000"]);
+    net.connect();
+    assert!(net.until(secs(5), |net| net.asking.received > 20_000));
+    net.asking.deaf = true;
+    for _ in 0..100 {
+        net.pass(Duration::from_millis(200));
+        assert_eq!(net.hand_over(1), Err(Kept::NotNow));
+    }
+    net.asking.deaf = false;
+    net.complete(secs(120));
+    assert_eq!(net.stands_on(), Some(0));
+}
+
 /// The rest of a body is asked for with a range.
 #[test]
 fn a_download_changes_servers_in_mid_body() {

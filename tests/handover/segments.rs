@@ -8,28 +8,34 @@ use core::net::SocketAddrV4;
 use core::time::Duration;
 
 use byway::{
-    AtRest, ChecksumState, Config, Divert, DropReason, Fixed, Greeted, HandOvers, Instant, PacketMeta, Pair,
+    AtRest, ChecksumState, Config, Divert, DropReason, Fixed, Greeted, HandOvers, Instant, Kept, PacketMeta, Pair,
     Resumption, Translator, Verdict,
 };
 use byway_testing::moving;
 use byway_testing::moving::witness::read;
 use byway_testing::*;
 
-const CLIENT: &str = "1.2.3.4:3456";
-const ORIGINAL: &str = "100.100.100.100:80";
-const OLD: &str = "123.45.67.89:80";
-const NEW: &str = "123.45.67.90:80";
+pub(super) const CLIENT: &str = "1.2.3.4:3456";
+pub(super) const ORIGINAL: &str = "100.100.100.100:80";
+pub(super) const OLD: &str = "123.45.67.89:80";
+pub(super) const NEW: &str = "123.45.67.90:80";
 /// Where the client's numbers and the servers' start.
-const MINE: u32 = 1_000;
-const OLDS: u32 = 500_000;
-const NEWS: u32 = u32::MAX - 3;
+pub(super) const MINE: u32 = 1_000;
+pub(super) const OLDS: u32 = 500_000;
+pub(super) const NEWS: u32 = u32::MAX - 3;
 /// The clocks of the old server and of the new one.
-const OLD_CLOCK: u32 = 70_000;
-const NEW_CLOCK: u32 = u32::MAX - 20;
+pub(super) const OLD_CLOCK: u32 = 70_000;
+pub(super) const NEW_CLOCK: u32 = u32::MAX - 20;
 
 /// A segment with timestamps, and with what a SYN offers if it is one. The new server counts its window in other units than the
 /// rest, and the old one has a small window.
-fn segment(from: &str, to: SocketAddrV4, numbers: (u8, u32, u32), clocks: (u32, u32), data: &[u8]) -> Vec<u8> {
+pub(super) fn segment(
+    from: &str,
+    to: SocketAddrV4,
+    numbers: (u8, u32, u32),
+    clocks: (u32, u32),
+    data: &[u8],
+) -> Vec<u8> {
     let mut options = Vec::new();
     if numbers.0 & SYN != 0 {
         let scale = if from == NEW { 2 } else { 7 };
@@ -54,35 +60,62 @@ fn segment(from: &str, to: SocketAddrV4, numbers: (u8, u32, u32), clocks: (u32, 
     packet
 }
 
-type Room = Fixed<16, 4, 8, 8, 0, 16>;
-
-struct Net<R> {
-    byway: Translator<Room>,
-    mover: HandOvers<'static, R, 2>,
-    now: Instant,
-    /// What the translator's endpoint is called at each server.
-    alternative: SocketAddrV4,
+/// The same segment with another window.
+pub(super) fn with_window(mut packet: Vec<u8>, window: u16) -> Vec<u8> {
+    packet[34..36].copy_from_slice(&window.to_be_bytes());
+    fill_checksums(&mut packet);
+    packet
 }
 
-impl<R: Resumption> Net<R> {
-    fn carry(&mut self, mut packet: Vec<u8>) -> (Verdict, Vec<u8>) {
+/// The same SYN with another window scale, or without any.
+pub(super) fn with_scale(mut packet: Vec<u8>, scale: Option<u8>) -> Vec<u8> {
+    assert_eq!(packet[45..47], [3, 3]);
+    packet[45..48].copy_from_slice(&scale.map_or([1; 3], |scale| [3, 3, scale]));
+    fill_checksums(&mut packet);
+    packet
+}
+
+/// With `MEASURED` as large as the number of connections no segment takes the fast path.
+pub(super) type Room<const MEASURED: usize> = Fixed<16, 4, 8, 8, MEASURED, 16>;
+
+pub(super) struct Net<R, const MEASURED: usize = 0> {
+    pub(super) byway: Translator<Room<MEASURED>>,
+    pub(super) mover: HandOvers<'static, R, 2>,
+    pub(super) now: Instant,
+    /// What the translator's endpoint is called at each server.
+    pub(super) alternative: SocketAddrV4,
+}
+
+impl<R: Resumption, const MEASURED: usize> Net<R, MEASURED> {
+    pub(super) fn carry(&mut self, mut packet: Vec<u8>) -> (Verdict, Vec<u8>) {
         let verdict = self.mover.translate(self.now, &mut self.byway, &mut packet);
         assert_eq!(checksums(&packet), BOTH);
         (verdict, packet)
     }
 
     #[track_caller]
-    fn there(&mut self, numbers: (u8, u32, u32), clocks: (u32, u32), data: &[u8]) -> moving::witness::Segment {
+    pub(super) fn there(
+        &mut self,
+        numbers: (u8, u32, u32),
+        clocks: (u32, u32),
+        data: &[u8],
+    ) -> moving::witness::Segment {
         let (verdict, packet) = self.carry(segment(CLIENT, at(ORIGINAL), numbers, clocks, data));
         assert_eq!(verdict, Verdict::ToServer);
         read(&packet)
     }
 
-    fn back(&mut self, from: &str, numbers: (u8, u32, u32), clocks: (u32, u32), data: &[u8]) -> (Verdict, Vec<u8>) {
+    pub(super) fn back(
+        &mut self,
+        from: &str,
+        numbers: (u8, u32, u32),
+        clocks: (u32, u32),
+        data: &[u8],
+    ) -> (Verdict, Vec<u8>) {
         self.carry(segment(from, self.alternative, numbers, clocks, data))
     }
 
-    fn own(&mut self) -> Vec<moving::witness::Segment> {
+    pub(super) fn own(&mut self) -> Vec<moving::witness::Segment> {
         let mut buffer = [0; 1_500];
         let mut all = Vec::new();
         while let Some(own) = self.mover.poll_transmit(self.now, &mut self.byway, &mut buffer) {
@@ -92,8 +125,27 @@ impl<R: Resumption> Net<R> {
         all
     }
 
-    fn pass(&mut self, time: u64) {
+    pub(super) fn pass(&mut self, time: u64) {
         self.now = self.now + Duration::from_millis(time);
+    }
+
+    /// Begins to hand the connection over to the new server.
+    pub(super) fn begin(&mut self) -> Result<(), Kept> {
+        self.begin_to(NEW)
+    }
+
+    pub(super) fn begin_to(&mut self, server: &str) -> Result<(), Kept> {
+        let pair = Pair { source: at(CLIENT), destination: at(ORIGINAL) };
+        self.mover.begin(self.now, &mut self.byway, &pair, at(server))
+    }
+
+    /// Begins, and returns the SYN.
+    #[track_caller]
+    pub(super) fn begun(&mut self) -> moving::witness::Segment {
+        assert_eq!(self.begin(), Ok(()));
+        let [syn] = self.own()[..] else { panic!("one SYN") };
+        self.alternative = syn.source;
+        syn
     }
 }
 
@@ -115,16 +167,36 @@ fn begun(greeting: usize) -> Net<Greeted> {
     begun_with(Greeted { at_rest: REST, greeting })
 }
 
-const REST: AtRest = AtRest::after(Duration::from_millis(200));
+pub(super) const REST: AtRest = AtRest::after(Duration::from_millis(200));
 
 fn begun_with<R: Resumption>(resumption: R) -> Net<R> {
+    let mut net = at_rest(resumption);
+    let syn = net.begun();
+    assert_eq!((syn.flags, syn.sequence), (SYN, MINE + 8));
+    net.pass(20);
+    net
+}
+
+pub(super) fn translator<const MEASURED: usize>() -> Translator<Room<MEASURED>> {
     let config = Config::new([0x42; 32]).alternative(ip("10.10.10.10"), 1024..=65535);
     let mut byway = Translator::new(config, Room::sized()).expect("a good configuration");
     byway.divert(Divert::new(at(ORIGINAL)).to(at(OLD)).resumable()).expect("a good rule");
+    byway
+}
+
+/// A connection that has had an answer of the old server, a second before.
+pub(super) fn at_rest<R: Resumption, const MEASURED: usize>(resumption: R) -> Net<R, MEASURED> {
+    at_rest_told(resumption, 7)
+}
+
+/// The same, where the client was told this window scale.
+pub(super) fn at_rest_told<R: Resumption, const MEASURED: usize>(resumption: R, scale: u8) -> Net<R, MEASURED> {
+    let byway = translator();
     let mover = HandOvers::new(resumption, Box::leak(Box::new([0; 8_192])));
     let mut net = Net { byway, mover, now: s(5), alternative: at(OLD) };
     net.alternative = net.there((SYN, MINE, 0), (1, 0), b"").source;
-    assert_eq!(net.back(OLD, (SYN | ACK, OLDS, MINE + 1), (OLD_CLOCK, 1), b"").0, Verdict::ToClient);
+    let answer = segment(OLD, net.alternative, (SYN | ACK, OLDS, MINE + 1), (OLD_CLOCK, 1), b"");
+    assert_eq!(net.carry(with_scale(answer, Some(scale))).0, Verdict::ToClient);
     net.there((ACK, MINE + 1, OLDS + 1), (2, OLD_CLOCK), b"question");
     net.pass(50);
     for (place, clock) in [(1, 10), (101, 30)] {
@@ -134,17 +206,11 @@ fn begun_with<R: Resumption>(resumption: R) -> Net<R> {
     // One acknowledgement for both segments echoes the earlier (RFC 7323, section 4.3).
     net.there((ACK, MINE + 9, OLDS + 201), (60, OLD_CLOCK + 10), b"");
     net.pass(1_000);
-    let pair = Pair { source: at(CLIENT), destination: at(ORIGINAL) };
-    assert_eq!(net.mover.begin(net.now, &mut net.byway, &pair, at(NEW)), Ok(()));
-    let [syn] = net.own()[..] else { panic!("one SYN") };
-    net.alternative = syn.source;
-    assert_eq!((syn.flags, syn.sequence), (SYN, MINE + 8));
-    net.pass(20);
     net
 }
 
 /// The numbers that the client waits for.
-const NEXT: u32 = OLDS + 201;
+pub(super) const NEXT: u32 = OLDS + 201;
 
 #[test]
 fn what_the_server_must_hear_echoes_its_handshake() {
@@ -229,7 +295,7 @@ fn only_the_exact_number_ends_a_hand_over() {
     assert_eq!((verdict, net.mover.under_way()), (Verdict::Drop(DropReason::HandingOver), 1));
     let seen = net.there((RST, MINE + 9, NEXT), (1_100, OLD_CLOCK), b"");
     assert_eq!((seen.destination, seen.sequence), (at(OLD), MINE + 9));
-    assert_eq!(net.mover.kept(byway::Kept::Closing), 1);
+    assert_eq!(net.mover.kept(Kept::Closing), 1);
 }
 
 /// The new server never says what it should: the old one gets what the client has sent meanwhile, without a time-out.

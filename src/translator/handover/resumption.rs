@@ -29,6 +29,10 @@ pub struct Position {
     /// Whether the client has acknowledged bytes beyond a hole. They will not be sent again, so they must be the same on
     /// both servers.
     pub has_hole: bool,
+    /// The window that the client has offered last, in bytes.
+    pub client_window: u32,
+    /// The maximum segment size that the client has announced, in bytes.
+    pub client_mss: u16,
     /// How long nothing has come from either side, to within 65 ms.
     pub silence: Duration,
 }
@@ -48,6 +52,15 @@ pub struct Observed<'a> {
     pub acknowledgment: u32,
     /// The bytes.
     pub data: &'a [u8],
+}
+
+impl Position {
+    /// Whether the client's window is so small that a server with more to send may be silent: zero, or less than a
+    /// segment (RFC 9293, section 3.8.6.2.1).
+    #[must_use]
+    pub const fn is_window_closed(&self) -> bool {
+        self.client_window == 0 || self.client_window < self.client_mss as u32
+    }
 }
 
 impl<'a> Observed<'a> {
@@ -119,7 +132,7 @@ pub trait Resumption {
 /// memcached, RESP without `MULTI` and `SELECT`, DNS over TCP.
 ///
 /// A connection is at rest when each side has acknowledged all that the other sent, the last bytes were the server's,
-/// and nothing has arrived for `quiet`. Only the protocol knows whether the server has really finished its answer:
+/// the client has room for more ([`Position::is_window_closed`]), and nothing has arrived for `quiet`. Only the protocol knows whether the server has really finished its answer:
 /// `quiet` should be longer than any pause of a server within an answer. For a server that greets its clients see
 /// [`Greeted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +154,8 @@ impl Resumption for AtRest {
     const REPLAYS: bool = false;
 
     fn resume(&mut self, position: &Position, _: &mut [u8]) -> Resumed {
-        let at_rest = position.all_acknowledged && !position.awaits_answer && position.silence >= self.quiet;
-        if at_rest { Resumed::Write(0) } else { Resumed::Refuse }
+        let has_answer = position.all_acknowledged && !position.awaits_answer && !position.is_window_closed();
+        if has_answer && position.silence >= self.quiet { Resumed::Write(0) } else { Resumed::Refuse }
     }
 
     fn check(&mut self, _: &Position, _: &[u8]) -> Checked {

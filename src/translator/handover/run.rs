@@ -142,6 +142,8 @@ impl Position {
             all_acknowledged: standing.all_acknowledged,
             awaits_answer: resume.has(ASKED),
             has_hole: resume.has_hole(),
+            client_window: resume.client_window_bytes(),
+            client_mss: resume.client_mss,
             silence: Instant::from_micros(u64::from(standing.silence) << 16).duration_since(Instant::ZERO),
         }
     }
