@@ -3,6 +3,7 @@
 mod again;
 #[cfg(feature = "smoltcp")]
 mod device;
+mod forged;
 mod moves;
 mod records;
 mod redivert;

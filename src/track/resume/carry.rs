@@ -2,8 +2,8 @@
 //! server has taken over.
 
 use super::{
-    ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ORDERED, ResumeSlot, SACK, SERVER_SEEN, SPLICED, TIMESTAMPS,
-    UNHEARD, UNSCALED, word,
+    ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ORDERED, Placed, ResumeSlot, SACK, SERVER_SEEN, SPLICED,
+    TIMESTAMPS, UNHEARD, UNSCALED, word,
 };
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
@@ -14,10 +14,41 @@ use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment, is_behind};
 
 impl ResumeSlot {
     /// Takes note of a segment, and rewrites it if the server's numbers differ from those that the client knows. `seen`
-    /// is the segment [in the client's numbers](Self::for_client), and `sent` is how much the server has sent, in the
-    /// same numbers. Returns the change of the checksum.
+    /// is the segment [in the client's numbers](Self::for_client), `placed` what is known of those, and `sent` how much
+    /// the server has sent, in the same numbers. Returns the change of the checksum.
     ///
-    /// The segment is whole or a first fragment; fields that its header lacks are ignored.
+    /// The segment is whole or a first fragment; fields that its header lacks are ignored. Of a segment that is not
+    /// [believed](Placed::is_believed) nothing is noted: its receiver will judge it.
+    pub(crate) fn carry_placed(
+        &mut self,
+        direction: Direction,
+        seen: &Segment,
+        placed: Placed,
+        sent: u32,
+        bytes: &mut [u8],
+    ) -> Delta {
+        let mut change = Delta(0);
+        if seen.has(SYN) {
+            self.agree(direction, seen, placed.attempt, bytes, &mut change);
+        }
+        if placed.takes_turn {
+            self.turn(direction);
+        }
+        match direction {
+            Direction::ToServer => self.carry_forward(seen, placed, sent, bytes, &mut change),
+            Direction::ToClient => self.carry_reply(seen, placed.is_believed, bytes, &mut change),
+        }
+        change
+    }
+
+    /// Takes note that the last new data went in this direction.
+    fn turn(&mut self, direction: Direction) {
+        self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
+    }
+
+    /// The same as [`carry_placed`](Self::carry_placed) for a segment of the fast path, whose numbers fit, that is no
+    /// [common](Self::note_common) one.
+    #[cfg(target_pointer_width = "64")]
     pub(crate) fn carry(
         &mut self,
         direction: Direction,
@@ -26,23 +57,13 @@ impl ResumeSlot {
         sent: u32,
         bytes: &mut [u8],
     ) -> Delta {
-        let mut change = Delta(0);
-        if seen.has(SYN) {
-            self.agree(direction, seen, attempt, bytes, &mut change);
-        }
-        if seen.data != 0 {
-            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
-        }
-        match direction {
-            Direction::ToServer => self.carry_forward(seen, sent, bytes, &mut change),
-            Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
-        }
-        change
+        let placed = Placed { attempt, is_believed: true, is_first: false, takes_turn: seen.data != 0 };
+        self.carry_placed(direction, seen, placed, sent, bytes)
     }
 
     /// The same for a segment that passes [unchanged](Self::is_plain), has ACK and neither SYN, FIN nor RST, and no
     /// options but timestamps where nearly every sender puts them (RFC 7323, appendix A). Any other segment gives
-    /// `None`, and nothing is noted. `bytes` are the header.
+    /// `None`, and nothing is noted. `bytes` are the header. Its numbers fit.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn note_common(&mut self, direction: Direction, seen: &Segment, bytes: &[u8]) -> Option<()> {
@@ -54,7 +75,7 @@ impl ResumeSlot {
         };
         let window = u16::from_be_bytes([header[14], header[15]]);
         if seen.data != 0 {
-            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
+            self.turn(direction);
         }
         let known = match direction {
             Direction::ToServer => {
@@ -119,27 +140,31 @@ impl ResumeSlot {
     }
 
     #[inline]
-    fn carry_forward(&mut self, seen: &Segment, sent: u32, bytes: &mut [u8], change: &mut Delta) {
+    fn carry_forward(&mut self, seen: &Segment, placed: Placed, sent: u32, bytes: &mut [u8], change: &mut Delta) {
         let spliced = self.has(SPLICED);
         let acknowledged = word(bytes, 8).filter(|_| seen.has(ACK)).unwrap_or(seen.acknowledgment);
         // The segment was overtaken by others.
         let is_late = is_behind(acknowledged, seen.acknowledgment);
+        let mut window = self.client_window;
         if !seen.has(RST) {
-            if let Some(window) = bytes.get(14..16).and_then(<[u8]>::first_chunk)
+            if let Some(field) = bytes.get(14..16).and_then(<[u8]>::first_chunk)
                 && !is_late
             {
-                self.client_window = u16::from_be_bytes(*window);
+                window = u16::from_be_bytes(*field);
             }
             let clocks = options::timestamps(bytes);
-            if let Some(value) = clocks.and_then(|at| word(bytes, at))
-                && (is_behind(self.client_clock, value) || seen.has(SYN))
-            {
-                self.client_clock = value;
+            if placed.is_believed {
+                self.client_window = window;
+                if let Some(value) = clocks.and_then(|at| word(bytes, at))
+                    && (is_behind(self.client_clock, value) || placed.is_first)
+                {
+                    self.client_clock = value;
+                }
+                self.flags &= !HOLE;
             }
             if clocks.is_none() || has_more_options(bytes) || spliced {
-                self.carry_sack(Direction::ToServer, seen.acknowledgment, sent, bytes, change);
-            } else {
-                self.flags &= !HOLE;
+                let believed = placed.is_believed;
+                self.carry_sack(Direction::ToServer, believed, (seen.acknowledgment, sent), bytes, change);
             }
             if spliced && let Some(at) = clocks.filter(|_| seen.has(ACK)) {
                 if self.has(UNHEARD) {
@@ -153,7 +178,7 @@ impl ResumeSlot {
             if acknowledged != seen.acknowledgment {
                 // The right edge of the window stays where it is. A late segment gets the window of the latest one.
                 let ahead = if is_late { 0 } else { acknowledged.wrapping_sub(seen.acknowledgment) };
-                let window = u32::from(self.client_window) + (ahead >> (self.client_scale & 15));
+                let window = u32::from(window) + (ahead >> (self.client_scale & 15));
                 put_window(bytes, window.min(u32::from(u16::MAX)) as u16, change);
             }
             let (sequence, acknowledgment) =
@@ -166,9 +191,11 @@ impl ResumeSlot {
     }
 
     #[inline]
-    fn carry_reply(&mut self, seen: &Segment, bytes: &mut [u8], change: &mut Delta) {
+    fn carry_reply(&mut self, seen: &Segment, is_believed: bool, bytes: &mut [u8], change: &mut Delta) {
         let spliced = self.has(SPLICED);
-        self.flags |= SERVER_SEEN;
+        if is_believed {
+            self.flags |= SERVER_SEEN;
+        }
         if spliced {
             put(bytes, 4, seen.sequence, change);
             if seen.has(ACK) {
@@ -182,7 +209,7 @@ impl ResumeSlot {
         let repeats_handshake = !seen.has(SYN) && bytes.get(13).is_some_and(|flags| flags & SYN != 0);
         if repeats_handshake {
             clear_syn(bytes, change);
-        } else if seen.data != 0 || seen.has(FIN) || self.has(ASKED) {
+        } else if is_believed && (seen.data != 0 || seen.has(FIN) || self.has(ASKED)) {
             self.flags &= !UNHEARD;
         }
         if let Some(at) = options::timestamps(bytes) {
@@ -193,23 +220,30 @@ impl ResumeSlot {
             } else if spliced {
                 shift(bytes, at, self.clock, change);
             }
-            if let Some(value) = word(bytes, at)
+            if let Some(value) = word(bytes, at).filter(|_| is_believed)
                 && (is_behind(self.server_clock, value) || seen.has(SYN))
             {
                 self.server_clock = value;
             }
         }
         if seen.has(ACK) && !seen.has(SYN) {
-            self.carry_window(seen.acknowledgment, repeats_handshake, bytes, change);
+            self.carry_window(seen.acknowledgment, is_believed, repeats_handshake, bytes, change);
         }
         if spliced {
-            self.carry_sack(Direction::ToClient, 0, 0, bytes, change);
+            self.carry_sack(Direction::ToClient, false, (0, 0), bytes, change);
         }
     }
 
     /// Writes the server's window in the units that the client knows. Its right edge never moves back (RFC 9293, section
     /// 3.8.6).
-    fn carry_window(&mut self, acknowledgment: u32, repeats_handshake: bool, bytes: &mut [u8], change: &mut Delta) {
+    fn carry_window(
+        &mut self,
+        acknowledgment: u32,
+        is_believed: bool,
+        repeats_handshake: bool,
+        bytes: &mut [u8],
+        change: &mut Delta,
+    ) {
         let Some(field) = bytes.get(14..16).and_then(<[u8]>::first_chunk) else {
             return;
         };
@@ -227,30 +261,27 @@ impl ResumeSlot {
             };
             let window = window.min(u32::from(u16::MAX)) as u16;
             put_window(bytes, window, change);
-            if ahead < 1 << 31 {
+            if ahead < 1 << 31 && is_believed {
                 self.edge = acknowledgment.wrapping_add(u32::from(window) << self.shown_scale());
             }
-        } else if ahead < 1 << 31 {
+        } else if ahead < 1 << 31 && is_believed {
             self.edge = edge;
         }
     }
 
-    /// Takes note of selective acknowledgements, and rewrites their edges. The client's are removed if any lies outside
+    /// Takes note of selective acknowledgements if the client's are believed, and rewrites their edges. The client's are removed if any lies outside
     /// of what the server has sent and the client has not yet acknowledged: it may be about bytes of the previous
     /// server.
     fn carry_sack(
         &mut self,
         direction: Direction,
-        acknowledgment: u32,
-        sent: u32,
+        is_believed: bool,
+        (acknowledgment, sent): (u32, u32),
         bytes: &mut [u8],
         change: &mut Delta,
     ) {
         let found = Options::of(bytes).find(|option| option.kind == options::SACK);
         let forward = direction == Direction::ToServer;
-        if forward {
-            self.flags &= !HOLE;
-        }
         let Some(option) = found else {
             return;
         };
@@ -261,7 +292,7 @@ impl ResumeSlot {
             let (Some(left), Some(right)) = (word(bytes, block), word(bytes, block + 4)) else {
                 return;
             };
-            if forward && is_behind(acknowledgment, right) {
+            if is_believed && is_behind(acknowledgment, right) {
                 self.flags |= HOLE;
             }
             let is_unsent = is_behind(sent, right) && self.has(SERVER_SEEN);

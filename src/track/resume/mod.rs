@@ -17,8 +17,10 @@
 mod carry;
 
 use crate::connection::Direction;
+use crate::track::measure::MeasureSlot;
+use crate::track::sequence::Sequences;
 use crate::wire::options;
-use crate::wire::tcp::{ACK, SYN, Segment, is_behind};
+use crate::wire::tcp::{ACK, RST, SYN, Segment, is_behind};
 
 /// Both sides agreed on timestamps.
 pub(crate) const TIMESTAMPS: u16 = 1;
@@ -102,6 +104,42 @@ pub(crate) enum Attempt {
     Current,
     /// One on the same ports that has just taken the place of another. What its client offered is not known.
     Other,
+}
+
+/// What is known of a segment from its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) attempt: Attempt,
+    /// Its numbers fit those of the connection, so that somebody who does not see the connection hardly can have sent
+    /// it.
+    pub(crate) is_believed: bool,
+    /// It is the first one with which the numbers of the connection begin, or begin again: its clock has no other before
+    /// it.
+    pub(crate) is_first: bool,
+    /// It brings new data: the client asks, or the server answers what the client has asked last.
+    pub(crate) takes_turn: bool,
+}
+
+impl Placed {
+    /// `before` and `after` are the numbers of the connection before the segment and after it. All are the client's.
+    pub(crate) fn of(
+        direction: Direction,
+        segment: &Segment,
+        attempt: Attempt,
+        (before, after): (&Sequences, &Sequences),
+    ) -> Self {
+        let fits = |numbers: &Sequences| numbers.fits(direction, segment.end(), segment.acknowledgment);
+        let is_believed = match attempt {
+            Attempt::None => segment.flags & (SYN | RST | ACK) == ACK && fits(after),
+            Attempt::Current | Attempt::Other => true,
+        };
+        let is_first = is_believed && (segment.has(SYN) || !fits(before));
+        let takes_turn = match direction {
+            Direction::ToServer => is_first && segment.data != 0 || MeasureSlot::asks(segment, before),
+            Direction::ToClient => MeasureSlot::responds(segment, before),
+        };
+        Self { attempt, is_believed, is_first, takes_turn: is_believed && takes_turn }
+    }
 }
 
 /// The numbers of a server that takes over, relative to the client's.
@@ -250,7 +288,8 @@ impl ResumeSlot {
     ///
     /// The client may acknowledge more, which it has received from the previous server, and late segments less. Neither
     /// would make sense to the server, which learns only of what it has sent itself. A portion for the forward
-    /// direction does not know how much that is.
+    /// direction does not know how much that is. A number that is further away than the client's window ever reaches is
+    /// not the client's, and stays as it is.
     #[inline]
     pub(crate) const fn for_client(
         &self,
@@ -260,12 +299,14 @@ impl ResumeSlot {
     ) -> Segment {
         match direction {
             Direction::ToServer if self.has(SPLICED) && segment.has(ACK) => {
-                let acknowledgment = if is_behind(last, segment.acknowledgment) && self.has(SERVER_SEEN) {
+                let reach = (u16::MAX as u32) << (self.client_scale & 15);
+                let acknowledgment = segment.acknowledgment;
+                let acknowledgment = if acknowledgment.wrapping_sub(last) <= reach && self.has(SERVER_SEEN) {
                     last
-                } else if is_behind(segment.acknowledgment, first) {
+                } else if first.wrapping_sub(acknowledgment) <= reach {
                     first
                 } else {
-                    segment.acknowledgment
+                    acknowledgment
                 };
                 Segment { acknowledgment, ..segment }
             }

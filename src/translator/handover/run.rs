@@ -7,6 +7,7 @@
 //!               RST to the new server: kept
 //! ```
 
+use crate::connection::Direction;
 use crate::endpoint::Endpoint;
 use crate::time::Instant;
 use crate::track::resume::{ASKED, Offsets, SACK, TIMESTAMPS};
@@ -15,7 +16,7 @@ use crate::translator::handover::segment::Incoming;
 use crate::translator::handover::splice::Standing;
 use crate::translator::state::Table;
 use crate::wire::options::Offer;
-use crate::wire::tcp::{ACK, RST, SYN, is_behind};
+use crate::wire::tcp::{ACK, RST, SYN, Segment, is_behind};
 
 /// How long the new server may take to accept the connection, in microseconds like all times here.
 const OPENING: u64 = 3_000_000;
@@ -24,6 +25,8 @@ const FROZEN: u64 = 2_000_000;
 /// The first wait for an answer, before the round-trip time is known (RFC 6298 would wait a second, but an unnecessary
 /// SYN does no harm here).
 const FIRST_WAIT: u64 = 250_000;
+/// No window is larger, in bytes: 16 MiB, as in tracking.
+const LONGEST_WINDOW: u32 = 1 << 24;
 /// Added to twice the duration of the handshake, for the next waits.
 const SLACK: u64 = 50_000;
 
@@ -211,7 +214,18 @@ impl Run {
         let (acknowledgment, window) = self.latest;
         let new = incoming.segment.acknowledgment;
         let says_more = is_behind(acknowledgment, new) || acknowledgment == new && incoming.window >= window;
-        !self.holds_data && (incoming.segment.data != 0 || says_more)
+        !self.holds_data && (incoming.segment.data != 0 || says_more) && self.fits(&incoming.segment)
+    }
+
+    /// Whether a segment of the client continues what is known: there is room for one packet only, which no forged one
+    /// may take.
+    fn fits(&self, segment: &Segment) -> bool {
+        let range = self.standing.entry.sequences.unacknowledged(Direction::ToClient);
+        let seen = self.standing.resume.for_client(Direction::ToServer, *segment, range);
+        let (first, last) = range;
+        segment.has(ACK)
+            && seen.acknowledgment.wrapping_sub(first) <= last.wrapping_sub(first)
+            && segment.sequence.wrapping_sub(self.standing.client_next) < LONGEST_WINDOW
     }
 
     pub(super) fn client(&self) -> Endpoint {

@@ -9,7 +9,8 @@ use crate::connection::Direction;
 use crate::table::connection::{ConnectionSlot, Entry, RESUMABLE};
 use crate::table::redivert_log::Treatment;
 use crate::track::phase::Phase;
-use crate::track::resume::{AWAITED, Attempt, FROZEN, ResumeSlot};
+use crate::track::resume::{AWAITED, Attempt, FROZEN, Placed, ResumeSlot};
+use crate::track::sequence::Sequences;
 use crate::translator::path::track::Tracked;
 use crate::translator::state::{ForResumable, Table};
 use crate::verdict::{DropReason, Verdict};
@@ -51,7 +52,7 @@ fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Par
     else {
         return Verdict::Drop(DropReason::MalformedTransport);
     };
-    let before = connection.phase;
+    let before = (connection.phase, connection.sequences);
     let segment = resume.for_client(direction, raw, connection.sequences.unacknowledged(Direction::ToClient));
     if resume.has(FROZEN | AWAITED) && table.is_frozen(slot) {
         return Verdict::Drop(DropReason::HandingOver);
@@ -63,7 +64,7 @@ fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Par
             Tracked::Quiet => false,
             Tracked::Dropped(verdict) => return verdict,
         };
-    table.rewrite_resumable(slot, direction, parts, (&segment, before), whole);
+    table.rewrite_resumable(slot, direction, parts, (&segment, &before), whole);
     if alive && (direction == Direction::ToServer || table.state.config.refresh_from_server) {
         let tick = table.state.tick;
         if let Some(connection) = table.slot_mut(slot) {
@@ -111,14 +112,14 @@ impl Table<'_> {
         })
     }
 
-    /// Writes the new addresses and numbers into a segment. `before` is the phase before it.
+    /// Writes the new addresses and numbers into a segment. `before` are the phase and the numbers before it.
     #[inline]
     fn rewrite_resumable(
         &mut self,
         slot: u32,
         direction: Direction,
         parts: &mut Parts<'_>,
-        (segment, before): (&Segment, Phase),
+        (segment, before): (&Segment, &(Phase, Sequences)),
         whole: bool,
     ) {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
@@ -126,11 +127,12 @@ impl Table<'_> {
         };
         self.state.change(connection, direction, whole).apply(parts, TCP);
         let sent = connection.sequences.end(Direction::ToClient);
-        let attempt = attempt(segment, before, connection);
+        let attempt = attempt(segment, before.0, connection);
+        let placed = Placed::of(direction, segment, attempt, (&before.1, &connection.sequences));
         let Some(resume) = self.memory.resumable.get_mut(slot as usize) else {
             return;
         };
-        let change = resume.carry(direction, segment, attempt, sent, parts.payload);
+        let change = resume.carry_placed(direction, segment, placed, sent, parts.payload);
         let in_hardware = whole && self.state.config.checksums == Checksums::Hardware;
         if change != Delta(0)
             && !in_hardware
