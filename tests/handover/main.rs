@@ -9,4 +9,5 @@ mod records;
 mod redivert;
 mod rest;
 mod segments;
+mod windows;
 mod world;

@@ -175,11 +175,10 @@ impl ResumeSlot {
             }
         }
         if spliced {
-            if acknowledged != seen.acknowledgment {
+            if acknowledged != seen.acknowledgment || self.is_in_bytes() && !seen.has(SYN) {
                 // The right edge of the window stays where it is. A late segment gets the window of the latest one.
                 let ahead = if is_late { 0 } else { acknowledged.wrapping_sub(seen.acknowledgment) };
-                let window = u32::from(window) + (ahead >> (self.client_scale & 15));
-                put_window(bytes, window.min(u32::from(u16::MAX)) as u16, change);
+                put_window(bytes, self.window_for_server(window, ahead), change);
             }
             let (sequence, acknowledgment) =
                 self.for_receiver(Direction::ToServer, (seen.sequence, seen.acknowledgment));
@@ -188,6 +187,14 @@ impl ResumeSlot {
                 put(bytes, 8, acknowledgment, change);
             }
         }
+    }
+
+    /// The client's window as the server that has taken over is to read it, larger by `ahead` bytes.
+    fn window_for_server(&self, window: u16, ahead: u32) -> u16 {
+        let (scale, window) = (self.client_scale & 15, u32::from(window));
+        let shown =
+            if self.is_in_bytes() { (window << scale).saturating_add(ahead) } else { window + (ahead >> scale) };
+        shown.min(u32::from(u16::MAX)) as u16
     }
 
     #[inline]
@@ -253,7 +260,9 @@ impl ResumeSlot {
         let ahead = if repeats_handshake { u32::MAX } else { edge.wrapping_sub(self.edge) };
         if self.has(SPLICED) {
             let window = if ahead < 1 << 31 {
-                (raw << self.server_scale()) >> self.shown_scale()
+                // Less than a unit is shown as one: otherwise the window of a small server would be closed for good. What
+                // is too much for it comes again.
+                ((raw << self.server_scale()) >> self.shown_scale()).max(raw.min(1))
             } else {
                 let left = self.edge.wrapping_sub(acknowledgment);
                 // Rounded up: rounding down would move the edge back by less than a unit.

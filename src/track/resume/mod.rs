@@ -10,6 +10,7 @@
 //!   server's bytes      y + reply  <----->       y
 //!   server's clock      z + clock  <----->       z               (RFC 7323)
 //!   server's window     in units of 2^shown      in units of 2^server
+//!   client's window     in units of 2^client     the same, or in bytes if the server does not scale
 //! ```
 //!
 //! Tracking, records and events have the client's view only.
@@ -95,6 +96,10 @@ const _: () = assert!(size_of::<ResumeSlot>() == 32);
 /// No window scaling, until both sides have asked for it.
 const UNSCALED: u8 = u8::MAX;
 
+/// The scale of a server that took over and does not scale, while its client does: it takes the client's windows for
+/// bytes (RFC 7323, section 2.2), and its own are bytes.
+pub(crate) const IN_BYTES: u8 = 15;
+
 /// Which handshake a SYN belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
@@ -148,6 +153,7 @@ pub(crate) struct Offsets {
     pub(crate) forward: u32,
     pub(crate) reply: u32,
     pub(crate) clock: u32,
+    /// Of its windows, or [`IN_BYTES`].
     pub(crate) scale: u8,
     pub(crate) sack: bool,
 }
@@ -196,7 +202,8 @@ impl ResumeSlot {
         if client_scale > options::LARGEST_SCALE && (flags & HANDSHAKE != 0 || client_scale != UNSCALED) {
             return Err(("client scale", client_scale));
         }
-        if server_scales >> 4 > options::LARGEST_SCALE || server_scales & 15 > options::LARGEST_SCALE {
+        let is_scale = |scale| scale <= options::LARGEST_SCALE || scale == IN_BYTES && flags & SPLICED != 0;
+        if server_scales >> 4 > options::LARGEST_SCALE || !is_scale(server_scales & 15) {
             return Err(("server scales", server_scales));
         }
         Ok(Self {
@@ -260,7 +267,12 @@ impl ResumeSlot {
     }
 
     const fn server_scale(&self) -> u8 {
-        self.server_scales & 0x0f
+        if self.is_in_bytes() { 0 } else { self.server_scales & 0x0f }
+    }
+
+    /// Whether the server takes the client's windows for bytes, which they are not.
+    const fn is_in_bytes(&self) -> bool {
+        self.server_scales & 0x0f == IN_BYTES
     }
 
     /// A re-divert wants the connection handed over, or else reset.

@@ -10,7 +10,7 @@
 use crate::connection::Direction;
 use crate::endpoint::Endpoint;
 use crate::time::Instant;
-use crate::track::resume::{ASKED, Offsets, SACK, TIMESTAMPS};
+use crate::track::resume::{ASKED, IN_BYTES, Offsets, SACK, TIMESTAMPS};
 use crate::translator::handover::resumption::{Checked, Kept, Position, Resumed, Resumption};
 use crate::translator::handover::segment::Incoming;
 use crate::translator::handover::splice::Standing;
@@ -428,7 +428,11 @@ impl Run {
             forward: next.wrapping_sub(self.standing.client_next),
             reply: self.standing.position.wrapping_sub(self.first_answer()).wrapping_sub(self.dropped as u32),
             clock: if self.has_clocks() { clock } else { 0 },
-            scale: self.peer_scale(),
+            scale: if self.standing.resume.client_scale != 0 && self.peer.offer.scale.is_none() {
+                IN_BYTES
+            } else {
+                self.peer_scale()
+            },
             sack: self.peer.offer.sack,
         }
     }

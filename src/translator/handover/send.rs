@@ -30,11 +30,11 @@ impl Run {
 
     /// The window that the new server is offered: the room in the buffer, and after the move the client's own window.
     fn window(&self, room: &Room<'_>) -> u16 {
-        if self.stage == Stage::Ending {
-            return self.standing.resume.client_window;
-        }
         // In units of the scale that the new server was offered, if it scales too.
         let scale = self.peer.offer.scale.and(self.offer().scale).unwrap_or(0);
+        if self.stage == Stage::Ending {
+            return (self.standing.resume.client_window_bytes() >> scale).min(u32::from(u16::MAX)) as u16;
+        }
         let free = self.offered(room.answer.len()).saturating_sub(self.answered);
         // With a large scale, one unit is more than there is room for: bytes that do not fit will be retransmitted.
         (free >> scale).clamp(1, usize::from(u16::MAX)) as u16
