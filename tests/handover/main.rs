@@ -1,6 +1,7 @@
 //! TCP hand-over: the connection of a client that moves between servers.
 
 mod again;
+mod answers;
 #[cfg(feature = "smoltcp")]
 mod device;
 mod forged;

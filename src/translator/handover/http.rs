@@ -375,7 +375,7 @@ impl<const HEADS: usize, const BYTES: usize> Resumption for HttpGet<HEADS, BYTES
                 if !common {
                     Checked::Refuse
                 } else if received.len() < start.len() {
-                    Checked::More
+                    Checked::Undecided
                 } else {
                     head.stage = response_in(position.server_next, received).map_or(Seen::Other, |response| {
                         head.response = response;

@@ -91,8 +91,12 @@ pub enum Resumed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Checked {
-    /// More bytes are needed. None of those received is for the client.
+    /// More bytes are needed. None of those received is for the client: they are acknowledged, and cannot be accepted
+    /// for it later.
     More,
+    /// More bytes are needed. Those received may be for the client, so that they are not acknowledged yet. The new
+    /// server sends no more than fits into its first window.
+    Undecided,
     /// The client gets all but the first `dropped` bytes.
     Accept {
         /// How many bytes at the start are not for the client.
@@ -124,7 +128,8 @@ pub trait Resumption {
     /// called twice: before the new server is contacted, and when it has accepted the connection.
     fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed;
 
-    /// Checks what the new server has sent so far. It is called once without any bytes before the first have arrived.
+    /// Checks what the new server has sent so far. It is called once without any bytes before the first have arrived. To
+    /// accept fewer dropped bytes than [`Checked::More`] was said of is a wrong answer ([`Kept::WrongAnswer`]).
     fn check(&mut self, position: &Position, received: &[u8]) -> Checked;
 }
 

@@ -394,12 +394,14 @@ impl Run {
     fn check<R: Resumption>(&mut self, room: &Room<'_>, resumption: &mut R) -> Step {
         let received = room.answer.get(..self.answered).unwrap_or_default();
         match resumption.check(&self.position(), received) {
-            Checked::More if self.answered >= room.answer.len() => Step::Fails(Kept::LongAnswer),
+            Checked::More | Checked::Undecided if self.answered >= room.answer.len() => Step::Fails(Kept::LongAnswer),
             Checked::More => {
                 self.confirmed = self.answered;
                 Step::Goes
             }
-            Checked::Accept { dropped } if dropped <= self.answered => {
+            Checked::Undecided => Step::Goes,
+            // What was acknowledged, the new server cannot send again if it is lost on its way to the client.
+            Checked::Accept { dropped } if (self.confirmed..=self.answered).contains(&dropped) => {
                 self.dropped = dropped;
                 // The new server cannot have answered what it has not received.
                 if self.acknowledged == self.request { Step::Commit } else { Step::Goes }

@@ -212,6 +212,7 @@ impl Run<'_> {
                 hook.checked = match check % 4 {
                     0 => Checked::More,
                     1 => Checked::Refuse,
+                    2 if check & 16 != 0 => Checked::Undecided,
                     _ => Checked::Accept { dropped: usize::from(dropped) % (1 + usize::from(check) * 8) },
                 };
                 let pair = byway::Pair { source: client(), destination: original() };
