@@ -1,6 +1,7 @@
-//! What a new server answers before it takes over.
+//! What a new server answers before it takes over, and what `HttpGet` knows of a connection.
 
 use core::net::SocketAddrV4;
+use core::time::Duration;
 
 use byway::{Checked, HttpGet, Kept, Pair, Position, Resumed, Resumption, Verdict};
 use byway_testing::moving::witness::read;
@@ -10,6 +11,7 @@ use super::segments::{
     CLIENT, MINE, NEW, NEW_CLOCK, NEWS, Net, OLD, OLD_CLOCK, OLDS, ORIGINAL, REST, segment, translator,
 };
 
+const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn net<R: Resumption>(resumption: R) -> Net<R> {
@@ -37,6 +39,32 @@ fn talk<R: Resumption>(net: &mut Net<R>, client: &str, asked: &[u8], answer: &[u
 fn begin<R: Resumption>(net: &mut Net<R>, client: &str) -> Result<(), Kept> {
     let source: SocketAddrV4 = at(client);
     net.mover.begin(net.now, &mut net.byway, &Pair { source, destination: at(ORIGINAL) }, at(NEW))
+}
+
+/// A connection that `HttpGet` has no more room for, or has never seen a request of, may be in the middle of anything.
+#[test]
+fn a_connection_that_is_not_known_stays() {
+    const OTHER: &str = "1.2.3.4:3457";
+    let mut net = net(HttpGet::<1>::new(REST));
+    talk(&mut net, CLIENT, GET, CHUNKED);
+    net.pass(1_000);
+    assert_eq!(begin(&mut net, CLIENT), Err(Kept::NotNow), "in the middle of a chunked body");
+    talk(&mut net, OTHER, GET, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    net.pass(1_000);
+    assert_eq!(begin(&mut net, CLIENT), Err(Kept::NotNow), "it still is");
+    // A process that takes over has not seen anything.
+    let mut new = self::net(HttpGet::<1>::new(REST));
+    for record in net.byway.records() {
+        new.byway.import(new.now + Duration::from_secs(60), &record).expect("a good record");
+    }
+    new.pass(120_000);
+    let next = MINE + 1 + GET.len() as u32;
+    let numbers = (ACK, next, OLDS + 1 + CHUNKED.len() as u32);
+    new.alternative = read(&new.carry(segment(CLIENT, at(ORIGINAL), numbers, (1, OLD_CLOCK), b"")).1).source;
+    assert_eq!(new.back(OLD, (ACK, numbers.2, next), (OLD_CLOCK, 1), b"").0, Verdict::ToClient);
+    new.pass(1_000);
+    assert_eq!(begin(&mut new, CLIENT), Err(Kept::NotNow));
+    assert_eq!(begin(&mut net, OTHER), Ok(()), "this one is known");
 }
 
 /// The first bytes of an answer that the client is to get may be lost on their way to it: until it has them, only the new

@@ -21,7 +21,8 @@ const TAG: usize = 64;
 ///
 /// It remembers the heads of the last requests of `HEADS` connections, each up to `BYTES` bytes. It sees only what
 /// passes through [`HandOvers::translate`](crate::HandOvers::translate), and reads a response's head if one segment has
-/// all of it.
+/// all of it. A connection that it does not know stays until its client's next request: one of more than `HEADS`, one
+/// whose client has not asked anything, or one that another process has handed to this one.
 #[derive(Clone, Debug)]
 pub struct HttpGet<const HEADS: usize, const BYTES: usize = 1024> {
     heads: [Head<BYTES>; HEADS],
@@ -323,7 +324,8 @@ impl<const HEADS: usize, const BYTES: usize> Resumption for HttpGet<HEADS, BYTES
     fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed {
         let at_rest = self.at_rest;
         let Some(head) = self.find(&position.client_side) else {
-            return at_rest_only(at_rest, position, buffer);
+            // It may be in the middle of anything.
+            return Resumed::Refuse;
         };
         head.asked = Asked::Nothing;
         match head.stage {
@@ -363,7 +365,7 @@ impl<const HEADS: usize, const BYTES: usize> Resumption for HttpGet<HEADS, BYTES
     fn check(&mut self, position: &Position, received: &[u8]) -> Checked {
         let at_rest = self.at_rest;
         let Some(head) = self.find(&position.client_side) else {
-            return Resumption::check(&mut { at_rest }, position, received);
+            return Checked::Refuse;
         };
         match head.asked {
             Asked::Nothing => Resumption::check(&mut { at_rest }, position, received),
