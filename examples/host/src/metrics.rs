@@ -279,6 +279,16 @@ fn write_portion(status: &portion::Status) -> String {
     for (what, count) in [("sent", &status.sent), ("received", &status.received), ("refused", &status.refused)] {
         page.value("portion_records_total", &[("event", what)], count.load(Ordering::Relaxed));
     }
+    page.metric("portion_queries_total", "counter", "Records and notices of relayed DNS queries");
+    let queries = [
+        ("sent", &status.queries_sent),
+        ("received", &status.queries_received),
+        ("refused", &status.queries_refused),
+        ("lost", &status.queries_lost),
+    ];
+    for (what, count) in queries {
+        page.value("portion_queries_total", &[("event", what)], count.load(Ordering::Relaxed));
+    }
     let complete = status.complete.load(Ordering::Relaxed);
     page.single("portion_complete_total", "counter", "How often all connections were sent to the other portion", complete);
     page.0

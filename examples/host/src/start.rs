@@ -121,6 +121,9 @@ fn go(
     };
     let open = |portion| Link::open(portion, config.nat.alternatives_text(), hand_over.is_some());
     let link = config.portion.as_ref().map(open).transpose()?;
+    if let (Some(link), Some(portion), Some(naming)) = (&link, &config.portion, &naming) {
+        naming.share(link.sender().clone(), portion.direction);
+    }
     if let Some(link) = &link {
         let status = link.status();
         routers.iter_mut().for_each(|router| router.follow_link(&status));

@@ -39,6 +39,12 @@ impl RelayRecord {
         Self { flags: slot.flags & FLAGS, nonce, client, asked, server, port, id, length, query: message }
     }
 
+    /// The port that the answer comes to.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(super) fn query(&self) -> &[u8] {
         self.query.get(..usize::from(self.length)).unwrap_or_default()
     }

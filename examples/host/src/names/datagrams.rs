@@ -6,12 +6,14 @@
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use byway::naming::{HeapRelay, MAX_RELAY_QUERY, Relay, Relayed, RelayOutcome};
+use byway::naming::{HeapRelay, MAX_RELAY_QUERY, Relay, RelayNotice, RelayOutcome, RelayRecord, Relayed};
 use byway::{Instant, Pair};
 
 use super::DNS;
+use super::elsewhere::Elsewhere;
 use crate::config::RelaySection;
 use crate::packet::{self, HEADER, UDP};
+use crate::portion::{Direction, RecordSender};
 
 const UDP_HEADER: usize = 8;
 const DONT_FRAGMENT: u16 = 0x4000;
@@ -22,8 +24,14 @@ pub(super) struct Datagrams {
     relay: Relay<HeapRelay>,
     section: RelaySection,
     address: Ipv4Addr,
-    /// Datagrams that were cut short, in fragments, or had a wrong checksum.
+    /// Datagrams that were cut short, in fragments, or had a wrong checksum, and queries at the portion to the client.
     damaged: u64,
+    /// The other portion, if this is one.
+    elsewhere: Option<Elsewhere>,
+    /// What relays before this one have counted.
+    past: Vec<u64>,
+    /// Answers that waited for the record of their query, which has come.
+    ready: Vec<Vec<u8>>,
 }
 
 impl Datagrams {
@@ -34,7 +42,45 @@ impl Datagrams {
     pub(super) fn new(section: &RelaySection, secret: [u8; 32], address: Ipv4Addr) -> Result<Self, String> {
         let relay = Relay::new(section.config(secret), HeapRelay::new(section.queries));
         let relay = relay.map_err(|error| format!("names.relay: {error}"))?;
-        Ok(Self { relay, section: section.clone(), address, damaged: 0 })
+        let past = vec![0; RelayOutcome::ALL.len()];
+        Ok(Self { relay, section: section.clone(), address, damaged: 0, elsewhere: None, past, ready: Vec::new() })
+    }
+
+    /// Exchanges queries and what becomes of them with the other portion.
+    pub(super) fn share(&mut self, sender: RecordSender, direction: Direction) {
+        self.elsewhere = Some(Elsewhere::new(sender, direction));
+    }
+
+    /// Begins anew with a secret that the other portion has too.
+    pub(super) fn begin(&mut self, secret: [u8; 32]) {
+        self.past = self.outcomes().map(|(_, count)| count).collect();
+        // These settings were usable before.
+        if let Ok(relay) = Relay::new(self.section.config(secret), HeapRelay::new(self.section.queries)) {
+            self.relay = relay;
+        }
+    }
+
+    /// Takes over what the other portion has asked. Returns how much of it was refused.
+    pub(super) fn import(&mut self, now: Instant, queries: &[RelayRecord]) -> usize {
+        let Some(elsewhere) = self.elsewhere.as_mut().filter(|elsewhere| elsewhere.takes_answers()) else {
+            return queries.len();
+        };
+        let mut refused = 0;
+        for record in queries {
+            match self.relay.import(now, record) {
+                Ok(()) => self.ready.extend(elsewhere.come_to(record.port())),
+                Err(why) => {
+                    refused += 1;
+                    tracing::debug!("a query of the other portion is refused: {why}");
+                }
+            }
+        }
+        refused
+    }
+
+    /// Takes what has become of queries. Returns how many of them are not known.
+    pub(super) fn apply(&mut self, now: Instant, notices: &[RelayNotice]) -> usize {
+        notices.iter().filter(|notice| !self.relay.apply(now, **notice)).count()
     }
 
     /// Whether a packet comes from a server that the relay asks. The destination port does not matter, so that no ICMP error
@@ -50,7 +96,8 @@ impl Datagrams {
 
     /// Where this client's queries over TCP go.
     pub(super) fn server(&self, client: Ipv4Addr) -> Option<SocketAddrV4> {
-        self.section.is_for(client).then(|| self.relay.server())
+        // A connection needs both directions in one process.
+        (self.elsewhere.is_none() && self.section.is_for(client)).then(|| self.relay.server())
     }
 
     /// Takes a client's query to this machine; returns a packet to send.
@@ -59,6 +106,11 @@ impl Datagrams {
             self.damaged += 1;
             return None;
         };
+        if self.elsewhere.as_ref().is_some_and(Elsewhere::takes_answers) {
+            // Clients ask the portion to the server, which has the numbers that are drawn.
+            self.damaged += 1;
+            return None;
+        }
         let mut out = [0; MAX_RELAY_QUERY];
         let done = self.relay.query(now, client, message, &mut out);
         self.send(done, &out)
@@ -66,17 +118,36 @@ impl Datagrams {
 
     /// Takes what a server has sent; returns the client's answer, if it is one.
     pub(super) fn answer(&mut self, now: Instant, answer: &[u8]) -> Option<Vec<u8>> {
+        self.judge(now, answer, true)
+    }
+
+    /// The same. An answer for whose port there is no record yet may wait for it once.
+    fn judge(&mut self, now: Instant, answer: &[u8], may_wait: bool) -> Option<Vec<u8>> {
         let Some((ends, message)) = read(answer) else {
             self.damaged += 1;
             return None;
         };
-        let mut message = message.to_vec();
-        let client = self.relay.answer(now, ends.source, ends.destination.port(), &mut message)?;
-        Some(write(client.destination, client.source, &message))
+        let (mut message, port) = (message.to_vec(), ends.destination.port());
+        if let Some(elsewhere) = self.elsewhere.as_mut().filter(|elsewhere| elsewhere.takes_answers())
+            && may_wait
+            && !self.relay.waits_at(port)
+        {
+            elsewhere.keep(now, port, answer);
+            return None;
+        }
+        let client = self.relay.answer(now, ends.source, port, &mut message);
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.notice(&mut self.relay);
+        }
+        client.map(|client| write(client.destination, client.source, &message))
     }
 
     /// Does what is due.
     pub(super) fn poll(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
+        let late = self.elsewhere.as_mut().map_or(Vec::new(), |elsewhere| elsewhere.expired(now));
+        for answer in core::mem::take(&mut self.ready).into_iter().chain(late) {
+            out.extend(self.judge(now, &answer, false));
+        }
         let mut buffer = [0; MAX_RELAY_QUERY];
         while let Some(done) = self.relay.poll(now, &mut buffer) {
             out.extend(self.send(done, &buffer));
@@ -85,12 +156,19 @@ impl Datagrams {
 
     /// When to poll at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.relay.poll_at()
+        if !self.ready.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let early = self.elsewhere.as_ref().and_then(Elsewhere::due);
+        self.relay.poll_at().into_iter().chain(early).min()
     }
 
     fn send(&self, done: Relayed, out: &[u8]) -> Option<Vec<u8>> {
         match done {
             Relayed::Ask { server, port, length } => {
+                if let Some(elsewhere) = &self.elsewhere {
+                    elsewhere.tell(&self.relay, port);
+                }
                 Some(write(SocketAddrV4::new(self.address, port), server, out.get(..length)?))
             }
             Relayed::Answer { client, length } => Some(write(client.destination, client.source, out.get(..length)?)),
@@ -100,9 +178,14 @@ impl Datagrams {
 
     /// The counters of queries and answers, by outcome.
     pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
+        let early = self.elsewhere.as_ref().map(|elsewhere| [("early_kept", elsewhere.kept), ("early_full", elsewhere.no_room)]);
+        self.outcomes().chain([("damaged", self.damaged)]).chain(early.into_iter().flatten()).collect()
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counters = self.relay.counters();
-        let counts = RelayOutcome::ALL.iter().map(|outcome| (outcome.name(), counters.of(*outcome)));
-        counts.chain([("damaged", self.damaged)]).collect()
+        let all = RelayOutcome::ALL.iter().zip(&self.past);
+        all.map(|(outcome, past)| (outcome.name(), past + counters.of(*outcome)))
     }
 
     /// How many queries wait.

@@ -5,6 +5,7 @@
 
 mod change;
 mod datagrams;
+mod elsewhere;
 mod numbers;
 mod ports;
 mod queues;
@@ -15,7 +16,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use byway::naming::{Answered, HeapNames, MAX_ANSWER_PACKET, Names, Outcome};
+use byway::naming::{Answered, HeapNames, MAX_ANSWER_PACKET, Names, Outcome, RelayNotice, RelayRecord};
 use byway::{DivertEntry, Heap, Instant, Prefix, Protocol, Target, Translator};
 
 pub use change::NameChanges;
@@ -26,6 +27,7 @@ use relay::Relay;
 
 use crate::config::NamesSection;
 use crate::packet::{self, TCP, UDP};
+use crate::portion::{Direction, RecordSender};
 use crate::segment;
 use crate::vnet::VnetHeader;
 
@@ -99,6 +101,34 @@ impl Naming {
             datagrams_due: AtomicU64::new(NEVER),
             state: Mutex::new(State { names, relay, datagrams }),
         })
+    }
+
+    /// Exchanges with the other portion what is relayed over UDP.
+    pub fn share(&self, sender: RecordSender, direction: Direction) {
+        self.datagrams(|datagrams| datagrams.share(sender, direction));
+    }
+
+    /// The other portion is there, and has this secret too. What is not answered yet will not be: its clients ask again.
+    pub fn begin_exchange(&self, secret: [u8; 32]) {
+        self.datagrams(|datagrams| datagrams.begin(secret));
+    }
+
+    /// Takes over what the other portion has asked. Returns how much of it was refused.
+    pub fn import(&self, now: Instant, queries: &[RelayRecord]) -> usize {
+        self.datagrams(|datagrams| datagrams.import(now, queries)).unwrap_or(queries.len())
+    }
+
+    /// Takes what has become of queries at the other portion. Returns how many of them are not known here any more.
+    pub fn apply(&self, now: Instant, notices: &[RelayNotice]) -> usize {
+        self.datagrams(|datagrams| datagrams.apply(now, notices)).unwrap_or(notices.len())
+    }
+
+    fn datagrams<T>(&self, work: impl FnOnce(&mut Datagrams) -> T) -> Option<T> {
+        let mut state = self.lock();
+        let datagrams = state.datagrams.as_mut()?;
+        let done = work(datagrams);
+        self.set_due(datagrams);
+        Some(done)
     }
 
     /// How many entries there is room for.

@@ -5,11 +5,12 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
+use byway::naming::{RelayNotice, RelayRecord};
 use byway::{Closed, Connection, Event, Heap, Instant, Record, Translator};
 
 use super::{Direction, Status};
 use super::closed::ClosedLog;
-use super::frame::{Gone, MOST, Message};
+use super::frame::{Gone, MOST, MOST_QUERIES, Message};
 use crate::clock::Clock;
 use crate::router::Router;
 use crate::shard::Handle;
@@ -28,11 +29,13 @@ pub struct RecordSender {
     state: Arc<State>,
 }
 
-/// What a shard reports.
-#[derive(Clone, Copy, Debug)]
+/// What a shard reports, or the naming server.
+#[derive(Clone, Debug)]
 pub(super) enum Item {
     Record(Record),
     Gone(Gone),
+    Query(Box<RelayRecord>),
+    Notice(RelayNotice),
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +99,24 @@ impl RecordSender {
                 closed.add(gone);
             }
             self.send(Item::Gone(gone));
+        }
+    }
+
+    /// Reports a query whose answer comes to the other portion. One that is lost costs its client an attempt.
+    pub fn query(&self, record: RelayRecord) {
+        self.send_at_once(Item::Query(Box::new(record)));
+    }
+
+    /// Reports what has become of such a query.
+    pub fn notice(&self, notice: RelayNotice) {
+        self.send_at_once(Item::Notice(notice));
+    }
+
+    /// What is of no use later.
+    fn send_at_once(&self, item: Item) {
+        let is_connected = self.state.link.is_connected.load(Ordering::Relaxed);
+        if !is_connected || self.items.try_send(item).is_err() {
+            self.state.link.queries_lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -175,13 +196,22 @@ impl Closings {
 
 /// Frames for what was reported, in its order; for nothing, an empty frame, which shows that this end is there.
 pub(super) fn messages(items: &[Item]) -> Vec<Message> {
-    let is_same = |a: &Item, b: &Item| matches!((a, b), (Item::Record(_), Item::Record(_)) | (Item::Gone(_), Item::Gone(_)));
+    let is_same = |a: &Item, b: &Item| core::mem::discriminant(a) == core::mem::discriminant(b);
     let mut messages = Vec::new();
     for run in items.chunk_by(is_same) {
-        let records = run.iter().filter_map(|item| if let Item::Record(record) = item { Some(*record) } else { None });
-        let gone = run.iter().filter_map(|item| if let Item::Gone(gone) = item { Some(*gone) } else { None });
-        let (records, gone): (Vec<_>, Vec<_>) = (records.collect(), gone.collect());
-        messages.push(if gone.is_empty() { Message::Records(records) } else { Message::Gone(gone) });
+        let (mut records, mut gone, mut queries, mut notices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for item in run {
+            match item {
+                Item::Record(record) => records.push(*record),
+                Item::Gone(one) => gone.push(*one),
+                Item::Query(record) => queries.push((**record).clone()),
+                Item::Notice(notice) => notices.push(*notice),
+            }
+        }
+        messages.extend((!records.is_empty()).then_some(Message::Records(records)));
+        messages.extend((!gone.is_empty()).then_some(Message::Gone(gone)));
+        messages.extend(queries.chunks(MOST_QUERIES).map(|queries| Message::Queries(queries.to_vec())));
+        messages.extend((!notices.is_empty()).then_some(Message::Notices(notices)));
     }
     if messages.is_empty() {
         messages.push(Message::Records(Vec::new()));
@@ -268,6 +298,7 @@ mod tests {
             ports.extend(items.iter().filter_map(|item| match item {
                 Item::Record(record) => record.connection().as_ref().map(port),
                 Item::Gone(gone) => Some(gone.client.port()),
+                Item::Query(_) | Item::Notice(_) => None,
             }));
         }
         ports

@@ -20,14 +20,17 @@
 //! - 1: the alternative addresses as text, in the first frame and in no other;
 //! - 2: records, of 56 bytes each;
 //! - 3: connections that have ended and have no record any more, each as its protocol (1 byte), 1 if its ends are to be sent a
-//!   RST or 0 (1 byte), client, original destination and alternative source (address and port, 6 bytes each).
+//!   RST or 0 (1 byte), client, original destination and alternative source (address and port, 6 bytes each);
+//! - 4: queries that were relayed to DNS servers, each as its length (2 bytes) and its record ([`RelayRecord::write`]);
+//! - 5: what has become of such queries, as notices of 5 bytes each ([`RelayNotice::to_bytes`]).
 //!
-//! Nothing is encrypted. Whoever sees the stream learns who is connected to what, but can neither add, change,
-//! repeat nor leave out a frame without the other end noticing.
+//! Nothing is encrypted. Whoever sees the stream learns who is connected to what and what is asked of DNS servers, but can
+//! neither add, change, repeat nor leave out a frame without the other end noticing.
 
 use core::net::SocketAddrV4;
 use std::io::{self, Read, Write};
 
+use byway::naming::{RelayNotice, RelayRecord};
 use byway::{Connection, Protocol, RECORD_LENGTH, Record};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -43,11 +46,15 @@ const MAX: usize = 65_536;
 const ALTERNATIVES: u8 = 1;
 const RECORDS: u8 = 2;
 const GONE: u8 = 3;
+const QUERIES: u8 = 4;
+const NOTICES: u8 = 5;
 const GONE_LENGTH: usize = 20;
 /// The longest contents of the first frame, whose sender has not proved yet that it knows the key.
 const FIRST: usize = 4_096;
 /// How many records fit into a frame, or more.
 pub(super) const MOST: usize = (MAX - 1) / RECORD_LENGTH;
+/// How many records of queries fit into a frame, or more.
+pub(super) const MOST_QUERIES: usize = (MAX - 1) / (2 + RelayRecord::MAX_LENGTH);
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +65,10 @@ pub(super) enum Message {
     Records(Vec<Record>),
     /// Connections that have ended.
     Gone(Vec<Gone>),
+    /// Queries whose answers come to the other portion.
+    Queries(Vec<RelayRecord>),
+    /// What has become of them there.
+    Notices(Vec<RelayNotice>),
 }
 
 /// A connection that has ended.
@@ -104,7 +115,8 @@ impl Gone {
     }
 }
 
-/// Greets the other end, and returns the two halves of the stream, as authenticated frames.
+/// Greets the other end, and returns the two halves of the stream, as authenticated frames, and a secret that both ends have and that
+/// is for this stream alone.
 ///
 /// # Errors
 /// The stream's; or the other end is no portion, or one for the same direction.
@@ -113,7 +125,7 @@ pub(super) fn greet<S: Read + Write>(
     own: Direction,
     secret: &[u8; 32],
     nonce: &[u8; NONCE],
-) -> io::Result<(Seal, Seal)> {
+) -> io::Result<(Seal, Seal, [u8; 32])> {
     let mut greeting = [0; MAGIC.len() + 1 + NONCE];
     greeting[..MAGIC.len()].copy_from_slice(MAGIC);
     greeting[MAGIC.len()] = number(own);
@@ -130,7 +142,8 @@ pub(super) fn greet<S: Read + Write>(
     let (mine, other) = (&nonce[..], &theirs[MAGIC.len() + 1..]);
     let nonces = if own == Direction::ToServer { [mine, other] } else { [other, mine] };
     let seal = |sender| Seal::new(secret, sender, nonces);
-    Ok((seal(own), seal(own.opposite())))
+    let common = derive(secret, &[b"byway relay", nonces[0], nonces[1]]);
+    Ok((seal(own), seal(own.opposite()), common))
 }
 
 const fn number(direction: Direction) -> u8 {
@@ -185,6 +198,19 @@ impl Seal {
                 frame.push(RECORDS);
                 records.iter().for_each(|record| frame.extend_from_slice(record.as_bytes()));
             }
+            Message::Queries(records) => {
+                frame.push(QUERIES);
+                for record in records {
+                    let mut bytes = [0; RelayRecord::MAX_LENGTH];
+                    let length = record.write(&mut bytes);
+                    frame.extend_from_slice(&(length as u16).to_be_bytes());
+                    frame.extend_from_slice(&bytes[..length]);
+                }
+            }
+            Message::Notices(notices) => {
+                frame.push(NOTICES);
+                notices.iter().for_each(|notice| frame.extend_from_slice(&notice.to_bytes()));
+            }
         }
         let contents = &frame[4..];
         let length = u32::try_from(contents.len()).ok().filter(|length| *length as usize <= MAX);
@@ -229,9 +255,26 @@ impl Seal {
                 let all: Option<_> = all.iter().map(Gone::from_bytes).collect();
                 all.filter(|_| rest.is_empty()).map(Message::Gone).ok_or_else(senseless)
             }
+            (&QUERIES, bytes) => queries(bytes).map(Message::Queries).ok_or_else(senseless),
+            (&NOTICES, bytes) => {
+                let (all, rest) = bytes.as_chunks::<{ RelayNotice::LENGTH }>();
+                let all: Option<_> = all.iter().map(|bytes| RelayNotice::from_bytes(*bytes)).collect();
+                all.filter(|_| rest.is_empty()).map(Message::Notices).ok_or_else(senseless)
+            }
             _ => Err(senseless()),
         }
     }
+}
+
+/// Records of queries, each after its length.
+fn queries(mut bytes: &[u8]) -> Option<Vec<RelayRecord>> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (record, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+        records.push(RelayRecord::read(record).ok()?);
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(records)
 }
 
 /// A key for one purpose: HMAC-SHA-256 of these parts.
@@ -249,6 +292,9 @@ fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
 mod tests {
     use std::os::unix::net::UnixStream;
 
+    use byway::naming::{HeapRelay, MAX_RELAY_QUERY, Relay, RelayConfig, Relayed};
+    use byway::{Instant, Pair};
+
     use super::*;
 
     type Ends = [(UnixStream, Seal, Seal); 2];
@@ -256,14 +302,30 @@ mod tests {
     fn greeted(directions: [Direction; 2], secrets: [[u8; 32]; 2]) -> io::Result<Ends> {
         let (mut a, mut b) = UnixStream::pair()?;
         let other = std::thread::spawn(move || {
-            let (own, theirs) = greet(&mut b, directions[1], &secrets[1], &[2; NONCE])?;
-            Ok::<_, io::Error>((b, own, theirs))
+            let (own, theirs, common) = greet(&mut b, directions[1], &secrets[1], &[2; NONCE])?;
+            Ok::<_, io::Error>(((b, own, theirs), common))
         });
-        let (own, theirs) = greet(&mut a, directions[0], &secrets[0], &[1; NONCE])?;
-        Ok([(a, own, theirs), other.join().unwrap()?])
+        let (own, theirs, common) = greet(&mut a, directions[0], &secrets[0], &[1; NONCE])?;
+        let (other, of_other) = other.join().unwrap()?;
+        assert_eq!(common == of_other, secrets[0] == secrets[1]);
+        Ok([(a, own, theirs), other])
     }
 
     const BOTH: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
+
+    /// The record of a query for this name.
+    fn asked(name: &str) -> RelayRecord {
+        let config = RelayConfig::new([7; 32], "9.9.9.53:53".parse().unwrap());
+        let mut relay = Relay::new(config, HeapRelay::new(4)).unwrap();
+        let labels = name.split('.').filter(|label| !label.is_empty());
+        let name: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).chain([0]).collect();
+        let query = [&[1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], &name[..], &[0, 1, 0, 1]].concat();
+        let client = Pair { source: "1.2.3.4:4000".parse().unwrap(), destination: "10.9.9.9:53".parse().unwrap() };
+        match relay.query(Instant::ZERO, client, &query, &mut [0; MAX_RELAY_QUERY]) {
+            Relayed::Ask { port, .. } => relay.record(port).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
 
     fn said(text: &str) -> Message {
         Message::Alternatives(text.into())
@@ -277,7 +339,10 @@ mod tests {
             assert_eq!(b_theirs.read(&mut b).unwrap(), said(text));
             let end = |port| SocketAddrV4::new([10, 1, 2, 3].into(), port);
             let gone = Gone { protocol: Protocol::Udp, is_reset: true, client: end(1), original: end(2), alternative: end(0xff03) };
-            for message in [Message::Records(Vec::new()), Message::Gone(vec![gone; 3])] {
+            let notices = [1, 2, 3].map(|what| RelayNotice::from_bytes([1, 2, 3, 4, what]).unwrap());
+            let queries = Message::Queries(vec![asked("a.test"), asked(""), asked(&"a.".repeat(120))]);
+            let others = [Message::Gone(vec![gone; 3]), queries, Message::Notices(notices.to_vec())];
+            for message in [Message::Records(Vec::new())].into_iter().chain(others) {
                 b_own.write(&mut b, &message).unwrap();
                 assert_eq!(a_theirs.read(&mut a).unwrap(), message);
             }
@@ -338,7 +403,7 @@ mod tests {
         seal.sent = 1;
         let error = seal.read(&mut &[0, 1, 0, 1, 0][..]).unwrap_err();
         assert_eq!(error.to_string(), "a frame is too long");
-        for contents in [&[][..], &[0], &[4, 1], &[GONE, 6], &[GONE; 21], &[RECORDS, 1], &[RECORDS; 57], &[ALTERNATIVES, 0xff]] {
+        for contents in [&[][..], &[0], &[6, 1], &[QUERIES, 0], &[QUERIES, 0, 2, 1, 1], &[NOTICES, 0, 1, 0, 1, 4], &[GONE, 6], &[GONE; 21], &[RECORDS, 1], &[RECORDS; 57], &[ALTERNATIVES, 0xff]] {
             let mut own = Seal::new(&[7; 32], BOTH[0], [&[1; NONCE], &[2; NONCE]]);
             let mut theirs = Seal::new(&[7; 32], BOTH[0], [&[1; NONCE], &[2; NONCE]]);
             let tag = own.next(contents).finalize().into_bytes();

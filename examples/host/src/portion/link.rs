@@ -18,6 +18,7 @@ use super::frame::{self, Gone, MOST, Message, NONCE, Seal};
 use super::{Direction, End, Settings};
 use crate::clock::Clock;
 use crate::metrics::Handles;
+use crate::names::Naming;
 use crate::run::Alarm;
 use crate::shard::Handle;
 use crate::{listen, thread};
@@ -44,6 +45,14 @@ pub struct Status {
     pub refused: AtomicU64,
     /// How often all connections were sent.
     pub complete: AtomicU64,
+    /// Queries at DNS servers, and what became of them: sent, received, received and refused, and those that could not be sent.
+    pub queries_sent: AtomicU64,
+    /// See above.
+    pub queries_received: AtomicU64,
+    /// See above.
+    pub queries_refused: AtomicU64,
+    /// See above.
+    pub queries_lost: AtomicU64,
 }
 
 /// One end of the stream, before its threads are started.
@@ -147,7 +156,7 @@ impl Own {
         let Settings { direction, secret, .. } = &self.settings;
         // Greeting and first frame together, however slowly they come.
         let mut patient = Patient::new(&stream);
-        let (mut own, mut theirs) = frame::greet(&mut patient, *direction, secret, &nonce)?;
+        let (mut own, mut theirs, common) = frame::greet(&mut patient, *direction, secret, &nonce)?;
         own.write(&mut patient, &Message::Alternatives(self.alternatives.clone()))?;
         match theirs.read(&mut patient)? {
             Message::Alternatives(other) if other == self.alternatives => {}
@@ -156,6 +165,9 @@ impl Own {
                 return Err(senseless(&why));
             }
             _ => return Err(senseless("it has not said its addresses")),
+        }
+        if let Some(naming) = self.naming() {
+            naming.begin_exchange(common);
         }
         records.set_connected(true);
         info!(direction = ?direction, "the other portion is there");
@@ -188,9 +200,13 @@ impl Own {
     fn write(&self, out: &mut TcpStream, seal: &mut Seal, records: &Records) -> Endless {
         let refresh = self.settings.refresh;
         let mut send = |message: Message| {
-            if let Message::Records(records) = &message {
-                self.status.sent.fetch_add(records.len() as u64, Ordering::Relaxed);
-            }
+            let (count, sent) = match &message {
+                Message::Records(records) => (records.len(), &self.status.sent),
+                Message::Queries(queries) => (queries.len(), &self.status.queries_sent),
+                Message::Notices(notices) => (notices.len(), &self.status.queries_sent),
+                Message::Gone(_) | Message::Alternatives(_) => (0, &self.status.sent),
+            };
+            sent.fetch_add(count as u64, Ordering::Relaxed);
             seal.write(out, &message)
         };
         let sweep = |newer_than: Duration, send: &mut dyn FnMut(Message) -> io::Result<()>| {
@@ -228,6 +244,22 @@ impl Own {
             let patience = refresh.saturating_sub(swept.elapsed()).min(KEEP_ALIVE);
             exchange::messages(&records.next(patience)).into_iter().try_for_each(&mut send)?;
         }
+    }
+
+    fn naming(&self) -> Option<Arc<Naming>> {
+        self.shards.lock().ok().and_then(|threads| threads.naming.clone())
+    }
+
+    /// Gives the naming server what is about queries. It says how much of that it has refused.
+    ///
+    /// # Errors
+    /// A shard has ended.
+    fn name(&self, count: usize, give: impl FnOnce(&Naming) -> usize) -> io::Result<()> {
+        self.status.queries_received.fetch_add(count as u64, Ordering::Relaxed);
+        let refused = self.naming().map_or(count, |naming| give(&naming));
+        self.status.queries_refused.fetch_add(refused as u64, Ordering::Relaxed);
+        // So that it does what is due now.
+        self.shards().first().map_or(Some(()), |shard| shard.ask(|_| ())).ok_or_else(ended)
     }
 
     /// The shard that this portion's packets of a connection come to.
@@ -282,6 +314,14 @@ impl Own {
                 Message::Records(records) => records,
                 Message::Gone(all) => {
                     self.close(all)?;
+                    continue;
+                }
+                Message::Queries(queries) => {
+                    self.name(queries.len(), |naming| naming.import(clock.now(), &queries))?;
+                    continue;
+                }
+                Message::Notices(notices) => {
+                    self.name(notices.len(), |naming| naming.apply(clock.now(), &notices))?;
                     continue;
                 }
                 Message::Alternatives(_) => return Err(senseless("it says its addresses twice")),

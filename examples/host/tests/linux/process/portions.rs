@@ -14,10 +14,11 @@ use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::dns::{differences, over_udp, queries, query, unbound};
 use crate::network::capture::Capture;
 use crate::network::traffic::*;
 use crate::network::*;
-use byway_host::lab::network::{A, ALTERNATIVE, B, CLIENT, Network, ORIGINAL, PROXY};
+use byway_host::lab::network::{A, ALTERNATIVE, B, CLIENT, Network, ORIGINAL, OWN, PROXY};
 use byway_host::lab::proxy::{self, Proxy};
 use byway_host::lab::space::Space;
 use rustix::process::Signal;
@@ -26,6 +27,8 @@ use rustix::process::Signal;
 const BACK: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 2);
 const BACK_OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 8);
 const PORT: u16 = 5214;
+/// Where queries that are relayed come from.
+const RELAY: Ipv4Addr = Ipv4Addr::new(10, 7, 7, 7);
 
 struct Portions {
     network: Network,
@@ -66,7 +69,7 @@ fn write_configs(queues: [usize; 2], nat: &str) -> [PathBuf; 2] {
     run(&Space::new("nowhere").unwrap(), &format!("chmod 600 {FOLDER}/portion.key"));
     let config = |own: Ipv4Addr, queues: usize, portion: &str, rest: &str| {
         format!(
-            "[device]\nqueues = {queues}\nroutes = [\"{ORIGINAL}/32\"]\n[router]\naddress = \"{own}\"\n\
+            "[device]\nqueues = {queues}\nroutes = [\"{ORIGINAL}/32\", \"{RELAY}/32\"]\n[router]\naddress = \"{own}\"\n\
              [nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = 20000\n{nat}\n[metrics]\nlisten = \"127.0.0.1:9207\"\n\
              [portion]\n{portion}\nkey = \"portion.key\"\n{rest}"
         )
@@ -74,11 +77,7 @@ fn write_configs(queues: [usize; 2], nat: &str) -> [PathBuf; 2] {
     let to_server = format!("direction = \"to-server\"\nconnect = \"{BACK}:{PORT}\"");
     let to_client = format!("direction = \"to-client\"\nlisten = \"{BACK}:{PORT}\"");
     let files = ["byway.toml", "back.toml"].map(|name| folder.join(name));
-    std::fs::write(
-        &files[0],
-        config(byway_host::lab::network::OWN, queues[0], &to_server, &format!("{control}{TO_A}")),
-    )
-    .unwrap();
+    std::fs::write(&files[0], config(OWN, queues[0], &to_server, &format!("{control}{TO_A}"))).unwrap();
     std::fs::write(&files[1], config(BACK_OWN, queues[1], &to_client, "")).unwrap();
     files
 }
@@ -156,11 +155,16 @@ impl Portions {
         // Each has translated its own direction only.
         assert_eq!(self.translated(&self.network.proxy, "to_client"), 0);
         assert_eq!(self.translated(&self.back, "to_server"), 0);
-        self.to_server.take().unwrap().stop().unwrap();
-        self.to_client.take().unwrap().stop().unwrap();
+        self.stop();
         for capture in self.captures {
             capture.end().judge();
         }
+    }
+
+    #[track_caller]
+    fn stop(&mut self) {
+        self.to_server.take().unwrap().stop().unwrap();
+        self.to_client.take().unwrap().stop().unwrap();
     }
 }
 
@@ -420,5 +424,52 @@ fn portions_that_do_not_fit_say_why() {
         portions.to_server.take().unwrap().stop().unwrap();
         portions.to_server = Some(Proxy::start(&portions.network.proxy, Path::new(PROGRAM), &config).unwrap());
         portions.wait_until_connected();
+    });
+}
+
+/// Clients ask one machine for names, which asks an unbound; what that answers comes to the other.
+#[test]
+fn what_a_dns_server_answers_comes_to_the_other_portion() {
+    const SERVER: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 53);
+    in_namespace(|| {
+        let names = format!(
+            "[names]\naddress = \"{RELAY}\"\n[names.relay]\nservers = [\"{SERVER}\"]\nclients = \"1.2.3.4/32\"\npatience = \"5s\""
+        );
+        let mut portions = Portions::with([1, 2], &names);
+        let Network { client, proxy, a, .. } = &portions.network;
+        a.ip(&format!("address add {SERVER}/32 dev lo\nroute add {RELAY}/32 via {BACK} dev to-back")).unwrap();
+        proxy.ip(&format!("route add {SERVER}/32 dev to-a")).unwrap();
+        // The answers' source: the device's reverse path filter is loose, so there must be a route to it.
+        portions.back.ip(&format!("route add {OWN}/32 via {PROXY} dev to-proxy")).unwrap();
+        let _unbound = unbound(a, SERVER);
+        let all: Vec<_> =
+            queries(2_000).into_iter().filter(|query| query.last_chunk() != Some(&[0, 0, 0x80, 0, 0, 0])).collect();
+        let (through, direct) = (all.clone(), all.clone());
+        let through = client.run(move || over_udp(OWN, &through));
+        let direct = proxy.run(move || over_udp(SERVER, &direct));
+        assert!(through == direct, "of {} {}", all.len(), differences(&through, &direct));
+        let count = |space: &Space, name: &str| {
+            portions.metric(space, &format!("byway_name_relay_total{{outcome=\"{name}\"}}"))
+        };
+        let asked = count(proxy, "asked");
+        assert!(asked >= all.len() as u64);
+        assert_eq!((count(proxy, "answered"), count(&portions.back, "answered")), (asked, asked));
+        assert_eq!(count(&portions.back, "imported"), asked, "each in its first attempt");
+        println!("{} answers were here before their query's record", count(&portions.back, "early_kept"));
+        for name in ["timed_out", "wrong_case", "unanswered"] {
+            assert_eq!((count(proxy, name), count(&portions.back, name)), (0, 0), "{name}");
+        }
+        // A portion that was away has what is asked from now on.
+        let old = portions.to_client.take().unwrap();
+        old.signal(Signal::KILL);
+        let _ = old.ended();
+        let back = Proxy::start(&portions.back, Path::new(PROGRAM), &PathBuf::from(FOLDER).join("back.toml")).unwrap();
+        portions.to_client = Some(back);
+        portions.wait_until_connected();
+        let client = portions.network.client.clone();
+        let again = client.run(|| over_udp(OWN, &[query(7, "name.test", 16, 0)]));
+        assert!(again[0].ends_with(b"\x06behind"));
+        // The machine itself answers clients here, which is what the captures are judged for elsewhere.
+        portions.stop();
     });
 }
