@@ -48,6 +48,9 @@ counters! {
     failed_closed,
     /// Packets that a rule matches and that cannot be translated, but leave as they are, since the rule says so.
     failed_open,
+    /// Segments of servers of rules that keep the source, of connections that are not known after a start without those of
+    /// the process before: dropped.
+    strays_dropped,
     /// Fragments that were kept until the first of their datagram came.
     fragments_kept,
     /// Fragments that there was no room to keep at all.

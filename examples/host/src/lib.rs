@@ -61,6 +61,7 @@ linux! {
     pub mod shard;
     pub mod snapshot;
     mod start;
+    pub mod strays;
     pub mod tap;
     mod thread;
     pub mod vnet;

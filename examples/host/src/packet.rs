@@ -139,11 +139,22 @@ pub fn reply_to(packet: &[u8]) -> Option<(Protocol, SocketAddrV4)> {
 /// Source and destination of a TCP segment that is neither SYN nor RST: its sender believes that it has a connection.
 #[must_use]
 pub fn goes_on(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
-    const SYN_OR_RST: u8 = 6;
-    let flags = packet.get(header_length(packet) + 13).filter(|_| protocol(packet) == TCP);
-    let ports = source_port(packet).zip(destination_port(packet));
-    let (from, to) = ports.filter(|_| flags.is_some_and(|flags| flags & SYN_OR_RST == 0))?;
-    Some((SocketAddrV4::new(source(packet), from), SocketAddrV4::new(destination(packet), to)))
+    const RST: u8 = 4;
+    let (from, to, flags) = segment(packet)?;
+    (flags & (SYN | RST) == 0).then_some((from, to))
+}
+
+/// The flags that open and continue a TCP connection.
+pub const SYN: u8 = 2;
+/// Set in all segments of a connection but the first.
+pub const ACK: u8 = 16;
+
+/// Source, destination and flags of a TCP segment.
+#[must_use]
+pub fn segment(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, u8)> {
+    let flags = *packet.get(header_length(packet) + 13).filter(|_| protocol(packet) == TCP)?;
+    let (from, to) = source_port(packet).zip(destination_port(packet))?;
+    Some((SocketAddrV4::new(source(packet), from), SocketAddrV4::new(destination(packet), to), flags))
 }
 
 /// The source port of a TCP segment or UDP datagram.

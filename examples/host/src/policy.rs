@@ -76,10 +76,17 @@ impl Policies {
         self.generation = None;
     }
 
-    /// The policy for this packet. Where nothing in it tells which of several rules it belongs to, as in a later fragment, the
-    /// strictest counts.
+    /// The policy for this packet.
     #[must_use]
     pub fn of(&self, packet: &[u8]) -> Policy {
+        let is_closed = || self.closed.is_some_and(|prefix| prefix.contains(packet::destination(packet)));
+        self.of_rule(packet).unwrap_or_else(|| if is_closed() { Policy::Closed } else { Policy::Free })
+    }
+
+    /// What a rule says of this packet; `None` if none matches it. Where nothing in it tells which of several rules it belongs to, as in a later fragment, the
+    /// strictest counts.
+    #[must_use]
+    pub fn of_rule(&self, packet: &[u8]) -> Option<Policy> {
         let (ends, destination) = (Ends::of(packet), packet::destination(packet));
         let (number, later) = (packet::protocol(packet), packet::is_later_fragment(packet));
         let mut found = None;
@@ -91,7 +98,7 @@ impl Policies {
                 }
                 let policy = if rule.passes_midstream && number == TCP { Policy::Open } else { rule.policy };
                 if !later {
-                    return policy;
+                    return Some(policy);
                 }
                 found = match found {
                     Some(other) if policy != Policy::Closed && other != Policy::Free => Some(other),
@@ -99,8 +106,7 @@ impl Policies {
                 };
             }
         }
-        let is_closed = || self.closed.is_some_and(|prefix| prefix.contains(destination));
-        found.unwrap_or_else(|| if is_closed() { Policy::Closed } else { Policy::Free })
+        found
     }
 }
 

@@ -7,6 +7,7 @@
 //!   translated                         -> sent on: TTL decremented, length judged
 //!   passed, for an own address         -> a query is relayed; echo reply, or unreachable
 //!   passed, and a rule is about it     -> does not leave, unless the rule fails open
+//!   passed, a server's, after a crash  -> may not leave
 //!   passed                             -> sent on
 //!   a fragment before its first        -> kept, and offered again
 //! ```
@@ -28,6 +29,7 @@ use crate::packet::{self, Fault};
 use crate::policy::{Policies, Policy};
 use crate::portion::{self, Awaited, Direction, Early};
 use crate::resumable::{self, Mover};
+use crate::strays::Strays;
 use crate::tap::Tap;
 use crate::vnet::{LENGTH, VnetHeader};
 
@@ -67,6 +69,8 @@ pub struct Router {
     settings: Settings,
     open: HashSet<Match>,
     policies: Policies,
+    /// What servers send of connections that are not known after a crash.
+    pub strays: Strays,
     held: Held,
     /// Packets that wait for the other portion's record.
     early: Option<Early>,
@@ -88,6 +92,7 @@ impl Router {
             counters: Counters::default(),
             open: HashSet::new(),
             policies: Policies::default(),
+            strays: Strays::default(),
             held: Held::new(settings.held),
             early: settings.early.map(Early::new),
             mover: settings.resumable.as_ref().map(Mover::new),
@@ -102,6 +107,7 @@ impl Router {
     pub fn fail_open(&mut self, open: HashSet<Match>) {
         self.open = open;
         self.policies.forget();
+        self.strays.forget();
     }
 
     /// Packets to this prefix do not leave unless a rule matches them.
@@ -350,6 +356,9 @@ impl Router {
             Verdict::ToServer | Verdict::ToClient => self.send(now, quote, expires, is_long, frame, out),
             Verdict::Pass if local => self.receive(now, header, frame, out),
             Verdict::Pass => match self.policy(packet) {
+                Policy::Free if self.strays.include(now, packet, &self.translator, (&self.open, &self.policies)) => {
+                    self.counters.strays_dropped += 1;
+                }
                 Policy::Free => self.send(now, quote, expires, is_long, frame, out),
                 Policy::Open => {
                     self.counters.failed_open += 1;

@@ -19,6 +19,7 @@ use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::run::{Running, no_handles, spawn};
 use crate::snapshot::{self, Snapshot};
+use crate::strays::Strays;
 use crate::{metrics, privileges};
 
 /// Starts. A process that wants to take over later is put into `waiting`.
@@ -105,6 +106,9 @@ fn go(
         for router in &mut routers {
             router.translator.poll(clock.now());
         }
+    } else {
+        let until = clock.now() + config.nat.timeouts.hold;
+        routers.iter_mut().for_each(|router| router.strays = Strays::until(until));
     }
     let mut control = match (&config.control, ports.control) {
         (None, _) => None,

@@ -294,3 +294,32 @@ fn complaints_are_few() {
     let sent: usize = (0..50).map(|_| route(&mut router, &udp(CLIENT, OWN, &[])).len()).sum();
     assert_eq!((sent, router.counters.icmp_errors, router.counters.icmp_errors_limited), (10, 10, 40));
 }
+
+/// After a crash servers still send what is on its way. It leaves with the original's address or not at all.
+#[test]
+fn a_server_is_not_seen_by_what_it_still_sends() {
+    let mut router = router(&["100.100.100.100:80 tcp to 123.45.67.89 keep-source"]);
+    let reply = |flags: u8| {
+        let mut packet = tcp(SERVER, CLIENT, &[7; 9]);
+        put(&mut packet, 20, 80);
+        put(&mut packet, 22, 3456);
+        packet[33] = flags;
+        packet
+    };
+    assert_eq!(route(&mut router, &reply(16)).len(), 1, "a client may talk to the server itself");
+    router.strays = Strays::until(NOW + core::time::Duration::from_secs(120));
+    assert!(route(&mut router, &reply(16)).is_empty(), "nobody is told");
+    assert_eq!((router.counters.strays_dropped, router.counters.icmp_errors), (1, 0));
+    // Unless a rule says that this client talks to the server itself.
+    let mut room = [Weighted { target: Target::Same, weight: 1 }];
+    let exception = Divert::parse("1.2.3.0/24 tcp from 123.45.67.89 to same keep-source", &mut room).unwrap();
+    router.translator.divert(exception).unwrap();
+    assert_eq!(route(&mut router, &reply(16)).len(), 1);
+    // The client begins anew: then the connection is known.
+    let mut syn = tcp(CLIENT, ORIGINAL, &[]);
+    syn[33] = 2;
+    assert_eq!(route(&mut router, &syn).len(), 1);
+    let [answer] = &route(&mut router, &reply(18))[..] else { panic!() };
+    assert_eq!(answer[12..16], ORIGINAL);
+    assert_eq!(router.counters.strays_dropped, 1);
+}

@@ -1,7 +1,10 @@
 //! byway as a process: started, reloaded, ended, killed, and followed by another. Traffic goes through meanwhile; see
 //! `real_programs.rs`.
 
+use core::net::Ipv4Addr;
 use core::time::Duration;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use crate::network::traffic::*;
 use crate::network::*;
@@ -372,5 +375,46 @@ fn after_a_kill_nothing_leaves_untranslated() {
         world.proxy = Some(Proxy::start(&world.network.proxy, program, &world.config).unwrap());
         exchange(&mut connect(&world.network.client, 7, 3), b"hello again");
         world.end();
+    });
+}
+
+/// Without a snapshot nobody knows the connections of rules that keep the source. What the server still sends must not show its
+/// address to the client, whose RST would end a connection that its own next segment brings back.
+#[test]
+fn after_a_kill_a_connection_that_kept_its_source_comes_back() {
+    const RULE: &str =
+        "[[rule]]\ndivert = \"100.100.100.100\"\nto = \"123.45.67.89\"\nkeep_source = true\nmidstream = \"adopt\"\n";
+    in_namespace(|| {
+        let mut world = World::new(Options { rules: RULE, routes: ", \"1.2.3.4/32\"", ..Options::PLAIN });
+        world.network.proxy.set(&[("conf/to-client/rp_filter", "2")]).unwrap();
+        // A server that always has something to say.
+        let listener = world.network.a.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 7)).unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for number in 0..100_u8 {
+                std::thread::sleep(Duration::from_millis(50));
+                stream.write_all(&[number]).unwrap();
+            }
+            let mut said = Vec::new();
+            stream.read_to_end(&mut said).unwrap();
+            said
+        });
+        let mut client = connect(&world.network.client, 7, 1).remove(0);
+        let mut first = [0; 10];
+        client.read_exact(&mut first).unwrap();
+        world.proxy().signal(Signal::KILL);
+        let _ = world.proxy.take().unwrap().stop();
+        std::thread::sleep(Duration::from_millis(300));
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_byway"));
+        world.proxy = Some(Proxy::start(&world.network.proxy, program, &world.config).unwrap());
+        // Meanwhile it has sent the same again.
+        std::thread::sleep(Duration::from_secs(3));
+        client.write_all(b"still here").unwrap();
+        let mut rest = [0; 90];
+        client.read_exact(&mut rest).unwrap();
+        assert!(first.into_iter().chain(rest).eq(0..100));
+        drop(client);
+        assert_eq!(server.join().unwrap(), b"still here");
+        assert!(count(&world.end(), "strays_dropped") > 0);
     });
 }
