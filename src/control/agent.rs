@@ -12,7 +12,7 @@ use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
 use super::request::Received;
 use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
-use super::several::Several;
+use super::several::{Several, is_unrouted};
 use super::subject::Subject;
 use super::subscriber::{Subscriber, asks_for_measurements};
 use super::translators::Translators;
@@ -304,6 +304,8 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             self.report_to(translators, header.session, &rights, &received, &mut out)
         } else if translators.count() == 1
             && !names
+            // That is refused, by the one that asks all of them.
+            && !is_unrouted(translators, &received, &mut 0)
             && let Some(only) = translators.shard(0)
         {
             self.obey(&mut only.table(), from, &rights, &received, &mut out)

@@ -96,6 +96,9 @@ codes! {
     ControlPort = 27, "this is the port that instructions come to";
     /// [`ShardingError::KeptSource`](crate::ShardingError::KeptSource).
     KeptSource = 28, "a rule of several shards cannot keep the source";
+    /// [`Translators::comes_here`](super::Translators::comes_here): what the rule is about does not come to the
+    /// translator, and would leave untranslated.
+    NotRouted = 29, "what the rule is about is not routed to the translator";
     /// [`RedivertError::NoServer`].
     NoServer = 32, "\"the same\" names no server";
     /// [`RedivertError::SameServer`].

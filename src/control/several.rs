@@ -11,6 +11,7 @@ use super::instruction::Instruction;
 #[cfg(feature = "naming")]
 use super::naming;
 use super::pages::{self, SLOTS_PER_PAGE, Sizes, WriteMeasured, begin_page, finish_page, rule_head};
+use super::request::Received;
 use super::rule::Rule;
 use super::subject::Subject;
 use super::translators::Translators;
@@ -129,6 +130,9 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
         self.each(|table| Change::new(terms, table, place, 0).go_through(Stage::Judge, out))?;
         #[cfg(feature = "naming")]
         naming::judge(self.0, terms, place)?;
+        if is_unrouted(self.0, terms.request, place) {
+            return Err(Code::NotRouted.into());
+        }
         if self.0.count() > 1 {
             refuse_kept_sources(terms, place)?;
         }
@@ -250,6 +254,21 @@ pub(super) fn generation<T: Translators + ?Sized>(translators: &mut T) -> u32 {
     #[cfg(feature = "naming")]
     let rules = rules.wrapping_add(translators.names().map_or(0, |names| names.generation()));
     rules
+}
+
+/// Whether one of the changes is a rule about packets that do not come to the translators. Leaves its place.
+pub(super) fn is_unrouted<T: Translators + ?Sized>(translators: &T, request: &Received<'_>, place: &mut u8) -> bool {
+    let Some(comes_here) = translators.comes_here() else {
+        return false;
+    };
+    let mut instruction = Instruction::Close;
+    *place = 0;
+    request.instructions().any(|raw| {
+        let is_read = raw.read(&mut instruction).is_ok();
+        let found = is_read && matches!(&instruction, Instruction::Divert(rule) if !comes_here(rule));
+        *place += u8::from(!found);
+        found
+    })
 }
 
 /// Refuses rules that keep the source: nothing in a reply to a client's own address says which shard it belongs to.

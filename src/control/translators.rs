@@ -2,6 +2,7 @@
 
 use core::ops::DerefMut;
 
+use super::rule::Rule;
 #[cfg(feature = "naming")]
 use crate::naming::{NameTable, Pattern};
 #[cfg(feature = "alloc")]
@@ -70,6 +71,14 @@ pub trait Translators {
     /// The translator with this number, from zero; `None` from [`count`](Self::count) on. If it is `None` for a smaller
     /// number, the request is refused with [`Code::Other`](super::Code::Other).
     fn shard(&mut self, number: usize) -> Option<&mut Translator<Self::Storage>>;
+
+    /// Says of a rule whether what it is about comes to the translators. A request with a rule of which that is false is
+    /// refused with [`Code::NotRouted`](super::Code::NotRouted): its packets would go elsewhere, untranslated. `None`,
+    /// the default, where nobody knows what is routed to them.
+    #[inline]
+    fn comes_here(&self) -> Option<&dyn Fn(&Rule) -> bool> {
+        None
+    }
 
     /// The names of the naming server that takes instructions together with the translators; `None` by default.
     /// [`WithNames`](super::WithNames) returns them.

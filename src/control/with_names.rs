@@ -1,5 +1,6 @@
 //! Translators together with a naming server.
 
+use super::rule::Rule;
 use super::translators::Translators;
 
 use crate::naming::{NameTable, Pattern};
@@ -85,6 +86,10 @@ impl<T: Translators + ?Sized, N: NameTable> Translators for WithNames<'_, T, N> 
 
     fn shard(&mut self, number: usize) -> Option<&mut Translator<T::Storage>> {
         self.translators.shard(number)
+    }
+
+    fn comes_here(&self) -> Option<&dyn Fn(&Rule) -> bool> {
+        self.translators.comes_here()
     }
 
     fn names(&mut self) -> Option<&mut dyn NameTable> {

@@ -256,6 +256,48 @@ fn several_shards_keep_no_source_and_a_key_does_what_it_may() {
     assert!(matches!(settings.rights, Rights::Divert(_)));
 }
 
+/// Translators that get packets to 100.1.0.0/16 only.
+struct Routed(Vec<Translator<Heap>>, fn(&Rule) -> bool);
+
+impl Translators for Routed {
+    type Storage = Heap;
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn shard(&mut self, number: usize) -> Option<&mut Translator<Heap>> {
+        self.0.get_mut(number)
+    }
+
+    fn comes_here(&self) -> Option<&dyn Fn(&Rule) -> bool> {
+        Some(&self.1)
+    }
+}
+
+/// Whether there is one translator or several: its packets would leave untranslated.
+#[test]
+fn a_rule_about_what_does_not_come_here_is_refused() {
+    for shards in [1, 3] {
+        let sharding = Sharding::new(&config(), shards).unwrap();
+        let shard = |number| Translator::new(sharding.config(&config(), number).unwrap(), room()).unwrap();
+        let comes = |rule: &Rule| rule.matches().destination().network().octets()[..2] == [100, 1];
+        let mut house = House::of(Routed((0..shards).map(shard).collect(), comes), [0xb0; 32]);
+        let mut admin = house.open(ADMIN, peer(1));
+        let [here, elsewhere] =
+            ["100.1.1.1:80", "100.2.1.1:80"].map(|original| divert(at(original), at("20.0.0.1:80")));
+        for request in [both(here, elsewhere), both(here, elsewhere).dry_run()] {
+            assert_eq!(refusal(&mut house, &mut admin, &request), (Code::NotRouted, 1), "{shards}");
+        }
+        assert!(house.byway.0.iter().all(|shard| shard.diverts().count() == 0 && shard.generation() == 0));
+        assert_eq!(effects(&mut house, &mut admin, &Request::one(here)), [(Outcome::Inserted, 0, 0)]);
+        // What a key may not do is not said to be unrouted.
+        let mut tenant = house.open(TENANT, peer(1));
+        let foreign = Request::one(divert(at("99.1.1.1:80"), at("20.0.0.1:80")));
+        assert_eq!(refusal(&mut house, &mut tenant, &foreign), (Code::NotPermitted, 0));
+    }
+}
+
 /// A page examines 1024 slots of all shards together, and holds fewer than 20 connections with their measurements.
 #[test]
 fn a_list_of_connections_goes_from_shard_to_shard() {

@@ -31,6 +31,7 @@ fn main() -> Result<(), String> {
         configure: true,
         address: None,
         routes,
+        routes_listed: true,
         table: 7208,
         blackhole: false,
     };

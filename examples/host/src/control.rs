@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
-use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, NameRights, Refused};
+use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, NameRights, Refused, Rule};
 use byway::{Event, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
-use crate::config::{Control, ControlKey, MAX_KEYS};
+use crate::config::{Control, ControlKey, MAX_KEYS, Routed};
 use crate::lending::{AllRouters, WithNaming};
 use crate::names::Naming;
 use crate::shard::Handle;
@@ -42,6 +42,23 @@ pub struct ControlPort {
     rights: Vec<NameRights>,
     /// The naming server, if there is one.
     naming: Option<Arc<Naming>>,
+    /// What is routed here, if byway knows.
+    comes_here: Option<ComesHere>,
+}
+
+/// Says of a rule whether what it is about is routed here.
+pub(crate) struct ComesHere(Box<dyn Fn(&Rule) -> bool + Send>);
+
+impl ComesHere {
+    pub(crate) fn judge(&self) -> &dyn Fn(&Rule) -> bool {
+        &*self.0
+    }
+}
+
+impl core::fmt::Debug for ComesHere {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("ComesHere")
+    }
 }
 
 impl ControlPort {
@@ -73,6 +90,7 @@ impl ControlPort {
             keys: Vec::new(),
             rights: Vec::new(),
             naming: None,
+            comes_here: None,
         };
         port.set_keys(&control.keys);
         Ok(port)
@@ -103,6 +121,11 @@ impl ControlPort {
         self.naming = Some(naming);
     }
 
+    /// Refuses rules about what is not routed here. `None` if somebody else sets the routes.
+    pub fn refuse_unrouted(&mut self, routed: Option<Routed>) {
+        self.comes_here = routed.map(|routed| ComesHere(Box::new(move |rule| routed.has(rule))));
+    }
+
     /// How many datagrams got no answer, by reason.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
@@ -117,7 +140,8 @@ impl ControlPort {
                 return false;
             };
             // Only an authentic request stops the shards; they go on before the answer is sent.
-            let mut all = WithNaming::of(AllRouters::of(shards), self.naming.as_deref(), &self.rights);
+            let mut all = WithNaming::of(AllRouters::of(shards), self.naming.as_deref(), &self.rights)
+                .refusing_unrouted(self.comes_here.as_ref());
             let handled = self.agent.handle(now, &mut all, from, &request[..length], &mut answer);
             drop(all);
             if let Ok(length) = handled {

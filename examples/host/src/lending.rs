@@ -6,10 +6,11 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard};
 
-use byway::control::{NameRights, Translators};
+use byway::control::{NameRights, Rule, Translators};
 use byway::naming::{NameTable, Pattern};
 use byway::{Heap, Translator};
 
+use crate::control::ComesHere;
 use crate::names::{self, Naming};
 use crate::router::Router;
 use crate::shard::Handle;
@@ -108,13 +109,21 @@ pub struct WithNaming<'a> {
     naming: Option<&'a Naming>,
     names: Option<MutexGuard<'a, names::State>>,
     rights: &'a [NameRights],
+    comes_here: Option<&'a ComesHere>,
 }
 
 impl<'a> WithNaming<'a> {
     /// Nothing is borrowed yet.
     #[must_use]
     pub const fn of(routers: AllRouters<'a>, naming: Option<&'a Naming>, rights: &'a [NameRights]) -> Self {
-        Self { routers, naming, names: None, rights }
+        Self { routers, naming, names: None, rights, comes_here: None }
+    }
+
+    /// Refuses rules about what is not routed here, if that is known.
+    #[must_use]
+    pub(crate) const fn refusing_unrouted(mut self, comes_here: Option<&'a ComesHere>) -> Self {
+        self.comes_here = comes_here;
+        self
     }
 }
 
@@ -127,6 +136,10 @@ impl Translators for WithNaming<'_> {
 
     fn shard(&mut self, number: usize) -> Option<&mut Translator<Heap>> {
         self.routers.shard(number)
+    }
+
+    fn comes_here(&self) -> Option<&dyn Fn(&Rule) -> bool> {
+        self.comes_here.map(ComesHere::judge)
     }
 
     fn names(&mut self) -> Option<&mut dyn NameTable> {

@@ -137,7 +137,9 @@ impl Running {
             report.change(settings);
         }
         self.said = Said::by(&config);
-        self.config = config;
+        // Its routes are still those of the start, though rules may have gone.
+        let device = core::mem::replace(&mut self.config, config).device;
+        self.config.device = device;
         Ok(changes.summary())
     }
 

@@ -9,7 +9,7 @@ use byway::{Heap, Sharding, Translator};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Before, Config};
+use crate::config::{Before, Config, Routed};
 use crate::control::ControlPort;
 use crate::device::{self, Queue};
 use crate::handover::{self, Taken, Waiting};
@@ -55,9 +55,17 @@ pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting)
         return Ok(running);
     };
     let (queues, snapshot) = (core::mem::take(&mut taken.queues), taken.snapshot.clone());
+    let routes = config.device.routes.clone();
+    let queues = |config: &Config| {
+        if config.device.configure && config.device.routes != routes {
+            // Rules of instructions are about more.
+            device::add_routes(&config.device)?;
+        }
+        Ok(queues)
+    };
     let ports = Ports { control: taken.control.take(), metrics: taken.metrics.take() };
     let clock = Clock::after(snapshot.time, taken.monotonic);
-    match go(config, translators, (Some(&snapshot), clock), |_| Ok(queues), ports, (hand_over, waiting)) {
+    match go(config, translators, (Some(&snapshot), clock), queues, ports, (hand_over, waiting)) {
         Ok(running) => {
             let pause = running.clock.now().duration_since(snapshot.time);
             Taken::done(taken);
@@ -88,7 +96,7 @@ fn go(
     check_snapshot(&config, kept)?;
     // A name keeps its original, which clients may have cached.
     let before = kept.map(|kept| Before { said: &kept.said, there: &kept.rules });
-    let config = config.draw(before).map_err(|error| error.to_string())?;
+    let mut config = config.draw(before).map_err(|error| error.to_string())?;
     // The secret assigns clients to shards, so connections that are taken over need the old one. Whatever strangers must not
     // predict depends on another secret, which is new.
     let secret = match (kept, &config.portion) {
@@ -102,6 +110,11 @@ fn go(
     let sharding = Sharding::new(&config.nat.config(secret), shards).map_err(|error| error.to_string())?;
     let mut routers = routers(&config, translators, kept)?;
     if let Some(kept) = kept {
+        let there = routers.first().into_iter().flat_map(|first| first.translator.diverts());
+        for rule in config.route(there.filter_map(|rule| rule.to_string().parse().ok())) {
+            let name = &config.device.name;
+            warn!("rule {rule}: what it is about is not routed to {name} and leaves untranslated: add it to device.routes");
+        }
         take_over(&mut routers, &sharding, kept);
         for router in &mut routers {
             router.translator.poll(clock.now());
@@ -110,11 +123,15 @@ fn go(
         let until = clock.now() + config.nat.timeouts.hold;
         routers.iter_mut().for_each(|router| router.strays = Strays::until(until));
     }
+    let routed = Routed::of(&config.device);
     let mut control = match (&config.control, ports.control) {
         (None, _) => None,
         (Some(control), Some(socket)) => Some(ControlPort::with(control, socket, random()?)?),
         (Some(control), None) => Some(ControlPort::open(control, random()?)?),
     };
+    if let Some(control) = &mut control {
+        control.refuse_unrouted(routed);
+    }
     let naming = naming(&config, &mut routers, kept)?;
     if let (Some(control), Some(naming)) = (&mut control, &naming) {
         control.change_names(naming.clone());

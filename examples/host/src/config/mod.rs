@@ -11,6 +11,7 @@ mod pool;
 mod portion;
 mod relay;
 mod report;
+mod routed;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use relay::RelaySection;
 pub use nat::{Capacity, Nat};
 pub use pool::Before;
 pub use report::{Report, Transport};
+pub use routed::Routed;
 pub use rules::Rule;
 
 use crate::portion::Settings as Portion;
@@ -90,6 +92,8 @@ pub struct Device {
     pub address: Option<Ipv4Addr>,
     /// The prefixes that are routed to it.
     pub routes: Vec<Prefix>,
+    /// Whether the configuration lists them. Otherwise they are what the rules are about.
+    pub routes_listed: bool,
     /// The number of its routing table, which is also the priority of the rule that selects the table.
     pub table: u32,
     /// Whether packets to the routed prefixes are dropped, and not routed elsewhere, while the program does not run.
@@ -250,7 +254,7 @@ impl Config {
     /// Whether this can take the place of `old` while the program runs.
     ///
     /// # Errors
-    /// [`ConfigError`] names the first field that cannot change.
+    /// [`ConfigError`] names the first field that cannot change, or a rule that has no route.
     pub fn check_reload(&self, old: &Self) -> Result<(), ConfigError> {
         let said = |config: &Self, field: &str| {
             config.fixed.iter().find(|(name, ..)| name == field).map(|(_, text, _)| text.clone())
@@ -265,7 +269,7 @@ impl Config {
             }
         }
         match old.fixed.iter().find(|(field, ..)| said(self, field).is_none()) {
-            None => Ok(()),
+            None => self.check_routes(&old.device),
             Some((field, text, _)) => {
                 let problem = format!("it cannot go away while byway runs (it was {text}): restart byway");
                 let fault = Fault { span: 0..0, field: field.clone(), problem };
@@ -367,6 +371,7 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> 
         configure: true,
         address: None,
         routes: Vec::new(),
+        routes_listed: false,
         table: 7207,
         blackhole: true,
     };
@@ -384,7 +389,7 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> 
         None => {
             for rule in rules {
                 let prefix = rule.matches.destination();
-                if prefix.length() < 8 {
+                if prefix.length() < routed::SHORTEST {
                     let problem = format!(
                         "{prefix} is too much to be routed to the device because a rule says so: list device.routes"
                     );
@@ -419,10 +424,12 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> 
         configure: table.or("configure", default.configure, Value::boolean)?,
         address: table.or("address", None, |v| v.read(ADDRESS).map(Some))?,
         routes,
+        routes_listed: listed.is_some(),
         table: table.or("table", default.table, own_table)?,
         blackhole: table.or("blackhole", default.blackhole, Value::boolean)?,
     };
     table.finish()?;
+    routed::refuse(&device, rules)?;
     Ok(device)
 }
 

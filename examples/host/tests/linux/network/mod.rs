@@ -156,7 +156,7 @@ pub(crate) fn write_config(options: &Options) -> PathBuf {
     let control = proxy::control(folder).expect("a key");
     let Options { offload, queues, connections, rules, routes, device, router, nat } = options;
     let text = format!(
-        "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\"{routes}]\n\
+        "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\", \"100.100.101.0/24\"{routes}]\n\
          {device}\n[router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = {connections}\n{nat}\
          [metrics]\nlisten = \"127.0.0.1:9207\"\n[state]\nsnapshot = \"snapshot\"\n{control}{rules}"
     );
