@@ -71,15 +71,19 @@ fn confine_files(config: &Config) -> String {
     }
 }
 
-/// The folders that a reload reads, and the folder that the snapshot is written to.
+/// The folders that a reload reads, those of links and those of what they lead to, and the folder that the snapshot is written to.
 fn folders(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let folder = |file: &Path| match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    let mut reads = vec![folder(config.file())];
-    reads.extend(config.control.iter().flat_map(|control| control.keys.iter().map(|key| folder(&key.file))));
-    reads.extend(config.portion.iter().map(|portion| folder(&portion.key)));
+    let mut files = vec![config.file()];
+    files.extend(config.control.iter().flat_map(|control| control.keys.iter().map(|key| &*key.file)));
+    files.extend(config.portion.iter().map(|portion| &*portion.key));
+    // The kernel judges by where a file lies in truth, which may be behind a link.
+    let links = files.iter().filter_map(|file| std::fs::canonicalize(file).ok());
+    let mut reads: Vec<_> = files.iter().map(|file| folder(file)).chain(links.map(|file| folder(&file))).collect();
+    reads.sort();
     reads.dedup();
     (reads, config.snapshot.iter().map(|file| folder(file)).collect())
 }

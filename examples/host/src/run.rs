@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::clock::{self, Clock};
-use crate::config::{self, Before, Config, Entry};
+use crate::config::{self, Before, Config, ConfigError, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
@@ -91,7 +91,7 @@ const PANICKED: &str = "a thread has panicked: please report what it printed";
 impl Running {
     /// Reads the configuration anew. Takes over all of it, or nothing.
     fn reload(&mut self, file: &Path) -> Result<String, String> {
-        let config = Config::read(file).map_err(|error| error.to_string())?;
+        let config = Config::read(file).map_err(|error| self.explain(&error))?;
         config.check_reload(&self.config).map_err(|error| error.to_string())?;
         if config.names.is_some() != self.config.names.is_some() {
             return Err("names: a naming server cannot come or go while byway runs: restart byway".into());
@@ -141,6 +141,17 @@ impl Running {
         let device = core::mem::replace(&mut self.config, config).device;
         self.config.device = device;
         Ok(changes.summary())
+    }
+
+    /// Why a file cannot be read: perhaps because it is outside of where this process may still read.
+    fn explain(&self, error: &ConfigError) -> String {
+        let denied = io::Error::from(rustix::io::Errno::ACCESS).to_string();
+        match error.to_string() {
+            error if self.config.privileges.confine && error.contains(&denied) => format!(
+                "{error}: while byway runs it reads only in the folders of the files that it started with (privileges.confine)"
+            ),
+            error => error,
+        }
     }
 
     /// Ends every thread but the one that reports; returns their parts, and what was wrong with one.

@@ -300,6 +300,43 @@ fn a_rule_without_a_route_is_refused() {
     });
 }
 
+/// The kernel judges what byway may read by where it lies in truth.
+#[test]
+fn a_file_behind_a_link_is_reloaded() {
+    in_namespace(|| {
+        let mut world = World::new(Options::PLAIN);
+        let key = std::path::PathBuf::from(format!("{FOLDER}/key"));
+        for file in [&world.config, &key] {
+            let name = file.file_name().unwrap();
+            for folder in ["/run/one", "/run/other"] {
+                std::fs::create_dir_all(folder).unwrap();
+                std::fs::copy(file, std::path::Path::new(folder).join(name)).unwrap();
+            }
+            std::fs::remove_file(file).unwrap();
+            std::os::unix::fs::symlink(std::path::Path::new("/run/one").join(name), file).unwrap();
+        }
+        world.restart();
+        let is_confined = world.proxy().said.iter().any(|line| line.contains("confined by landlock"));
+        world.proxy().signal(Signal::HUP);
+        world.proxy().wait_for(" reloaded: ").unwrap();
+        // Where nothing was when it started.
+        for file in [key, world.config.clone()] {
+            std::fs::remove_file(&file).unwrap();
+            std::os::unix::fs::symlink(std::path::Path::new("/run/other").join(file.file_name().unwrap()), file)
+                .unwrap();
+            world.proxy().signal(Signal::HUP);
+            if is_confined {
+                let line = world.proxy().wait_for("not reloaded, nothing has changed").unwrap();
+                assert!(line.contains("denied") && line.contains("(privileges.confine)"), "{line}");
+            } else {
+                world.proxy().wait_for(" reloaded: ").unwrap();
+            }
+        }
+        run(&world.network.client, &format!("ping -n -c 12 -i 0.01 {OWN}"));
+        world.end();
+    });
+}
+
 /// Read while connections are there, by curl; and Prometheus's own tool has nothing to object.
 fn read_metrics(queues: usize) {
     let mut world = World::new(Options { queues, ..Options::PLAIN });
