@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 pub use routes::{add_routes, remove_other_routes};
@@ -42,6 +44,9 @@ pub struct Queue {
 /// # Errors
 /// One line that says what to do.
 pub fn open(device: &Device) -> Result<(Vec<Queue>, Offload), String> {
+    if device.queues > 1 && is_taken(&device.name)? {
+        return Err(explain(&device.name, &Errno::BUSY.into()));
+    }
     let first = match build(device, device.offload) {
         // A kernel without these offloads.
         Err(error) if device.offload && error.kind() == ErrorKind::InvalidInput => build(device, false),
@@ -63,6 +68,27 @@ fn build(device: &Device, offload: bool) -> io::Result<SyncDevice> {
     let builder = DeviceBuilder::new().name(&device.name).multi_queue(device.queues > 1).offload(offload);
     // The device comes up when everything else is ready.
     builder.inherit_enable_state().build_sync()
+}
+
+/// Whether another program has a device. The kernel itself refuses only devices with one queue; to one with several it would add
+/// queues, and packets of connections that are another program's would come here.
+fn is_taken(name: &str) -> Result<bool, String> {
+    let failed = |error: Errno| format!("device {name}: {}", io::Error::from(error));
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(failed)?;
+    match name_to_index(socket, name) {
+        Err(Errno::NODEV) => Ok(false),
+        Err(error) => Err(failed(error)),
+        Ok(_) => Ok(says_taken(&routes::ip(&["-d", "-o", "link", "show", "dev", name], None)?)),
+    }
+}
+
+/// Whether `ip` says that a device has queues: one that stays without a program does not always have any.
+fn says_taken(shown: &str) -> bool {
+    let words: Vec<_> = shown.split_whitespace().collect();
+    let value = |name: &str| words.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+    let is_tun = words.windows(2).any(|pair| pair == ["tun", "type"]);
+    let has = |name| value(name).is_some_and(|number| number != "0");
+    is_tun && (value("persist") == Some("off") || has("numqueues") || has("numdisabled"))
 }
 
 fn explain(name: &str, error: &io::Error) -> String {

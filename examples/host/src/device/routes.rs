@@ -103,7 +103,8 @@ fn left_over(device: &Device, shown: &str) -> Vec<String> {
     lines
 }
 
-fn ip(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
+/// Runs `ip`; returns what it says.
+pub(super) fn ip(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
     let mut command = Command::new("ip");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let failed = |error: std::io::Error| {

@@ -150,44 +150,51 @@ fn a_snapshot_that_cannot_be_used_is_refused_with_the_reason() {
 /// One line that says what to do, and everything is as it was.
 #[test]
 fn what_does_not_work_is_said_in_a_line() {
-    in_namespace(|| {
-        let mut world = World::new(Options::PLAIN);
-        // Another byway has the ports, or without them the device.
-        assert_eq!(refusal(&world), "byway: control.listen 1.2.3.1:5213: another program has this port\n");
-        let whole = std::fs::read_to_string(&world.config).unwrap();
-        let (text, rest) = whole.split_once("[control]").unwrap();
-        let rules = rest.split_once("[[rule]]").unwrap().1;
-        std::fs::write(&world.config, format!("{text}[[rule]]{rules}")).unwrap();
-        assert_eq!(refusal(&world), "byway: metrics.listen 127.0.0.1:9207: another program has this port\n");
-        std::fs::write(&world.config, text.replace("[metrics]\nlisten = \"127.0.0.1:9207\"\n", "")).unwrap();
-        let said = refusal(&world);
-        assert!(said.ends_with(": another program has it; is byway running already?\n"), "{said}");
-        // A disk that is full when the snapshot is to be written.
-        std::fs::write(&world.config, &whole).unwrap();
-        world.proxy.take().unwrap().stop().unwrap();
-        std::fs::create_dir(format!("{FOLDER}/small")).unwrap();
-        run(&world.network.proxy, &format!("mount -t tmpfs -o size=64k none {FOLDER}/small"));
-        std::fs::write(&world.config, whole.replace("\"snapshot\"", "\"small/snapshot\"")).unwrap();
-        let start = |world: &World| {
-            Proxy::start(&world.network.proxy, std::path::Path::new(env!("CARGO_BIN_EXE_byway")), &world.config)
-                .unwrap()
-        };
-        start(&world).stop().unwrap();
-        let before = std::fs::read(format!("{FOLDER}/small/snapshot")).unwrap();
-        let proxy = start(&world);
-        std::fs::write(format!("{FOLDER}/small/snapshot"), &before).unwrap();
-        let _ = std::fs::write(format!("{FOLDER}/small/rest"), vec![0; 64 << 10]);
-        let error = proxy.stop().unwrap_err();
-        let why = format!("byway: snapshot {FOLDER}/small/snapshot: No space left on device (os error 28)");
-        assert!(error.ends_with(&why), "{error}");
-        assert_eq!(std::fs::read(format!("{FOLDER}/small/snapshot")).unwrap(), before, "the old one is whole");
-        let names = run(&world.network.proxy, &format!("ls {FOLDER}/small"));
-        assert_eq!(names, "rest\nsnapshot\nsnapshot.used\n", "nothing is left of the new one");
-        run(&world.network.client, &format!("ping -n -c 12 -i 0.01 {PROXY}"));
-        std::fs::remove_file(format!("{FOLDER}/small/rest")).unwrap();
-        world.proxy = Some(start(&world));
-        world.end();
-    });
+    in_namespace(|| what_does_not_work(1));
+}
+
+/// The kernel would add queues to a device that has several.
+#[test]
+fn what_does_not_work_with_two_queues_is_said_in_a_line() {
+    in_namespace(|| what_does_not_work(2));
+}
+
+fn what_does_not_work(queues: usize) {
+    let mut world = World::new(Options { queues, ..Options::PLAIN });
+    // Another byway has the ports, or without them the device.
+    assert_eq!(refusal(&world), "byway: control.listen 1.2.3.1:5213: another program has this port\n");
+    let whole = std::fs::read_to_string(&world.config).unwrap();
+    let (text, rest) = whole.split_once("[control]").unwrap();
+    let rules = rest.split_once("[[rule]]").unwrap().1;
+    std::fs::write(&world.config, format!("{text}[[rule]]{rules}")).unwrap();
+    assert_eq!(refusal(&world), "byway: metrics.listen 127.0.0.1:9207: another program has this port\n");
+    std::fs::write(&world.config, text.replace("[metrics]\nlisten = \"127.0.0.1:9207\"\n", "")).unwrap();
+    let said = refusal(&world);
+    assert!(said.ends_with(": another program has it; is byway running already?\n"), "{said}");
+    // A disk that is full when the snapshot is to be written.
+    std::fs::write(&world.config, &whole).unwrap();
+    world.proxy.take().unwrap().stop().unwrap();
+    std::fs::create_dir(format!("{FOLDER}/small")).unwrap();
+    run(&world.network.proxy, &format!("mount -t tmpfs -o size=64k none {FOLDER}/small"));
+    std::fs::write(&world.config, whole.replace("\"snapshot\"", "\"small/snapshot\"")).unwrap();
+    let start = |world: &World| {
+        Proxy::start(&world.network.proxy, std::path::Path::new(env!("CARGO_BIN_EXE_byway")), &world.config).unwrap()
+    };
+    start(&world).stop().unwrap();
+    let before = std::fs::read(format!("{FOLDER}/small/snapshot")).unwrap();
+    let proxy = start(&world);
+    std::fs::write(format!("{FOLDER}/small/snapshot"), &before).unwrap();
+    let _ = std::fs::write(format!("{FOLDER}/small/rest"), vec![0; 64 << 10]);
+    let error = proxy.stop().unwrap_err();
+    let why = format!("byway: snapshot {FOLDER}/small/snapshot: No space left on device (os error 28)");
+    assert!(error.ends_with(&why), "{error}");
+    assert_eq!(std::fs::read(format!("{FOLDER}/small/snapshot")).unwrap(), before, "the old one is whole");
+    let names = run(&world.network.proxy, &format!("ls {FOLDER}/small"));
+    assert_eq!(names, "rest\nsnapshot\nsnapshot.used\n", "nothing is left of the new one");
+    run(&world.network.client, &format!("ping -n -c 12 -i 0.01 {PROXY}"));
+    std::fs::remove_file(format!("{FOLDER}/small/rest")).unwrap();
+    world.proxy = Some(start(&world));
+    world.end();
 }
 
 #[test]
