@@ -98,9 +98,12 @@ fn check(words: Vec<OsString>) -> Result<(), Failure> {
         }
     }
     // The file may be meant for another machine.
-    let user = config.privileges.user.as_deref().map(|name| privileges::user(name).map(drop));
-    let snapshot = config.snapshot.as_deref().map(snapshot::check_file);
-    for missing in [user, snapshot].into_iter().flatten().filter_map(Result::err) {
+    let user = config.privileges.user.as_deref().map_or(Ok(()), |name| privileges::user(name).map(drop));
+    let snapshot = config.snapshot.as_deref().map_or(Ok(()), snapshot::check_file);
+    // Only root can find out what another user may.
+    let is_known = config.privileges.user.is_none() || rustix::process::geteuid().is_root();
+    let folder = if user.is_ok() && is_known { privileges::check(&config) } else { Ok(()) };
+    for missing in [user, snapshot, folder].into_iter().filter_map(Result::err) {
         text += &format!("not on this machine: {missing}\n");
     }
     say(&text)

@@ -12,16 +12,26 @@
 //!                                    <----   a line that says what follows, with the file descriptors
 //!                                    <----   a snapshot
 //!   takes it over
-//!   "taken\n", or why not            ---->
-//!   translates                               ends, or goes on as if nothing had been
+//!   "ready\n", or why not            ---->
+//!                                    <----   "yours\n", if that came in time
+//!   translates, or ends                      ends, or goes on as if nothing had been
 //! ```
+//!
+//! Never do both go on. The old one gives up waiting by closing its end for what comes in, after which the new one's "ready"
+//! fails, or is there already and counts; the new one gives up waiting for "yours" in the same way.
+//!
+//! A byway that does not say `answers yours` in its line of contents is an older one. It is told "taken\n", and answers nothing;
+//! likewise a new one that says "taken" wants no answer. With either of them, one that takes longer than 20 s for its part may
+//! go on beside the other.
+
+mod agreement;
 
 use core::mem::MaybeUninit;
 use core::net::SocketAddrV4;
 use core::time::Duration;
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::{BufWriter, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -29,6 +39,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use byway::{Match, ParseError};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
     sendmsg,
@@ -37,20 +48,22 @@ use rustix::process::Uid;
 use signal_hook::consts::SIGUSR2;
 use tracing::warn;
 
+use agreement::{claim, let_go};
+
 use crate::config::Config;
 use crate::device::Queue;
 use crate::metrics::Handles;
 use crate::snapshot::Snapshot;
 use crate::tap::{self, Tap};
 use crate::thread;
+use crate::waker::Waker;
 
 const GREETING: &str = "byway hand-over 1";
 /// Followed by a number of seconds, and the match of a rule.
 const LOOK: &str = "byway pcap 1 ";
 const GO: &str = "go";
-const TAKEN: &str = "taken";
 /// How long the other process may take for a step. The new one imports all connections in one step.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The most file descriptors that Linux passes at once.
 const MOST: usize = 253;
 
@@ -66,11 +79,15 @@ pub struct Taken {
     pub control: Option<UdpSocket>,
     /// The socket of the metrics page, likewise.
     pub metrics: Option<TcpListener>,
+    /// The socket that the next process comes to. None from an older byway.
+    pub next: Option<UnixListener>,
     /// The connections.
     pub snapshot: Snapshot,
     /// What `CLOCK_MONOTONIC` said at the time of the snapshot, if the other process says so.
     pub monotonic: Option<Duration>,
     stream: UnixStream,
+    /// Whether the other process says "yours".
+    answers: bool,
 }
 
 /// What a process gives away.
@@ -86,6 +103,8 @@ pub struct Offer<'a> {
     pub control: Option<BorrowedFd<'a>>,
     /// The socket of the metrics page.
     pub metrics: Option<BorrowedFd<'a>>,
+    /// The socket that the next process comes to.
+    pub next: Option<BorrowedFd<'a>>,
     /// The connections.
     pub snapshot: &'a Snapshot,
     /// What `CLOCK_MONOTONIC` said at the time of the snapshot.
@@ -100,13 +119,15 @@ pub fn description(config: &Config) -> String {
 }
 
 /// The line that announces what follows.
-fn contents(config: &Config, has_header: bool, length: usize, monotonic: Duration) -> String {
+fn contents(config: &Config, has_header: bool, length: usize, monotonic: Duration, next: bool) -> String {
     let at = |address: Option<SocketAddrV4>| address.map_or_else(|| "none".into(), |address| address.to_string());
     let control = at(config.control.as_ref().map(|control| control.listen));
     let metrics = at(config.metrics);
     let monotonic = monotonic.as_micros();
-    // A process that does not know a word passes over it.
-    format!("header {has_header} control {control} metrics {metrics} monotonic {monotonic} bytes {length}\n")
+    // A process that does not know a word passes over it. What an older byway does not know comes last, and its file descriptor too.
+    format!(
+        "header {has_header} control {control} metrics {metrics} monotonic {monotonic} bytes {length} next {next} answers yours\n"
+    )
 }
 
 /// Asks the process that listens at `socket` to give way, after `prepare` has done what takes time. `None` if there is none.
@@ -130,9 +151,7 @@ pub fn take(
         return Err(failed(&why));
     }
     match converse(&stream, config, prepare) {
-        Ok((queues, control, metrics, snapshot, monotonic)) => {
-            Ok(Some(Taken { queues, control, metrics, snapshot, monotonic, stream }))
-        }
+        Ok(taken) => Ok(Some(taken)),
         Err(why) => {
             let _ = writeln!(&stream, "{why}");
             Err(failed(&why))
@@ -145,13 +164,11 @@ fn may_be_taken_from(peer: Uid, own: Uid) -> bool {
     peer == own || peer.is_root()
 }
 
-type Contents = (Vec<Queue>, Option<UdpSocket>, Option<TcpListener>, Snapshot, Option<Duration>);
-
 fn converse(
     stream: &UnixStream,
     config: &Config,
     prepare: impl FnOnce() -> Result<(), String>,
-) -> Result<Contents, String> {
+) -> Result<Taken, String> {
     let failed = |error: std::io::Error| error.to_string();
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let mut out = stream;
@@ -182,7 +199,18 @@ fn converse(
     };
     let control = socket(word("control")?, config.control.as_ref().map(|control| control.listen));
     let metrics = socket(word("metrics")?, config.metrics);
-    Ok((queues, control.map(UdpSocket::from), metrics.map(TcpListener::from), snapshot, clock_of(&line)))
+    let is_said = |name: &str, wanted: &str| word(name).is_ok_and(|said| said == wanted);
+    let next = if is_said("next", "true") { fds.next() } else { None };
+    Ok(Taken {
+        queues,
+        control: control.map(UdpSocket::from),
+        metrics: metrics.map(TcpListener::from),
+        next: next.map(UnixListener::from),
+        snapshot,
+        monotonic: clock_of(&line),
+        stream: stream.try_clone().map_err(failed)?,
+        answers: is_said("answers", "yours"),
+    })
 }
 
 /// What a line of [`contents`] says of this.
@@ -203,7 +231,10 @@ fn receive(stream: &UnixStream) -> std::io::Result<(String, Vec<OwnedFd>)> {
     // A byte at a time: what is behind the line is the snapshot's.
     let mut byte = [0];
     while line.last() != Some(&b'\n') {
-        let got = recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let got = match recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => continue,
+            got => got?,
+        };
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
                 fds.extend(rights);
@@ -218,9 +249,12 @@ fn receive(stream: &UnixStream) -> std::io::Result<(String, Vec<OwnedFd>)> {
 }
 
 impl Taken {
-    /// Tells the other process that it may end.
-    pub fn done(self) {
-        let _ = writeln!(&self.stream, "{TAKEN}");
+    /// Asks the other process to end, and waits until it does. Nothing may be translated before.
+    ///
+    /// # Errors
+    /// The other process goes on, and this one must not begin.
+    pub fn claim(&self) -> Result<(), String> {
+        claim(&self.stream, self.answers, PATIENCE)
     }
 
     /// Tells the other process that it has to go on.
@@ -236,11 +270,14 @@ impl Offer<'_> {
     /// The reason why the other process has not taken it.
     pub fn give(&self, stream: &UnixStream) -> Result<(), String> {
         let bytes = self.snapshot.to_bytes();
-        let line = contents(self.config, self.has_header, bytes.len(), self.monotonic);
         let mut fds = self.queues.clone();
         fds.extend(self.control);
         fds.extend(self.metrics);
-        let give = || -> std::io::Result<String> {
+        // Without it the new one makes its own.
+        let next = self.next.filter(|_| fds.len() < MOST);
+        fds.extend(next);
+        let line = contents(self.config, self.has_header, bytes.len(), self.monotonic, next.is_some());
+        let give = || -> std::io::Result<()> {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&fds).size()];
@@ -251,17 +288,14 @@ impl Offer<'_> {
             // Short, so that it is sent at once.
             sendmsg(stream, &[IoSlice::new(line.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
             let mut out = stream;
-            out.write_all(&bytes)?;
-            let mut answer = String::new();
-            BufReader::new(stream).read_line(&mut answer)?;
-            Ok(answer.trim_end().into())
+            out.write_all(&bytes)
         };
-        match give() {
-            Ok(answer) if answer == TAKEN => Ok(()),
-            Ok(answer) if answer.is_empty() => Err("it has ended".into()),
-            Ok(answer) => Err(answer),
-            Err(error) => Err(error.to_string()),
+        let given = give().map_err(|error| error.to_string()).and_then(|()| let_go(stream, PATIENCE));
+        if given.is_err() {
+            // Whatever comes next is too late: this process goes on.
+            let _ = stream.shutdown(Shutdown::Both);
         }
+        given
     }
 }
 
@@ -281,13 +315,61 @@ pub fn listen(socket: &Path) -> Result<UnixListener, String> {
     Ok(listener)
 }
 
+/// The socket that the next process comes to, and the thread that waits there.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    waker: Arc<Waker>,
+}
+
+impl Door {
+    /// Leaves whoever comes to the process that has taken over: it has the same socket.
+    pub fn leave(&self) {
+        self.waker.wake();
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// The next one who comes; none once the process has left the door.
+fn visitor(listener: &UnixListener, waker: &Waker) -> Option<UnixStream> {
+    loop {
+        waker.will_sleep();
+        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        let [_, left] = fds;
+        if !left.revents().is_empty() {
+            return None;
+        }
+        // It does not block: another process may have it at the same moment.
+        match listener.accept() {
+            Ok((stream, _)) if stream.set_nonblocking(false).is_ok() => return Some(stream),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // No file descriptor is left, say.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
 /// Waits for the next process, on a thread of its own, and notifies the main thread.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shards: Handles) -> Result<(), String> {
+pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shards: Handles) -> Result<Door, String> {
+    let failed = |error: std::io::Error| format!("hand-over: {error}");
+    listener.set_nonblocking(true).map_err(failed)?;
+    let door = Door { listener: listener.try_clone().map_err(failed)?, waker: Arc::new(Waker::new().map_err(failed)?) };
+    let waker = door.waker.clone();
     let wait = move || {
-        for stream in listener.incoming().flatten() {
+        while let Some(stream) = visitor(&listener, &waker) {
             match greet(&stream, &description) {
                 Ok(Some(wanted)) => {
                     let shards = shards.clone();
@@ -310,7 +392,8 @@ pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shard
             }
         }
     };
-    thread::start("hand-over", wait).map(drop)
+    thread::start("hand-over", wait)?;
+    Ok(door)
 }
 
 /// Lets somebody look at a rule's packets: the request is `SECONDS MATCH`, and the answer a capture.
@@ -411,14 +494,16 @@ mod tests {
                 let queue = std::fs::File::open("/dev/null").unwrap();
                 let (queues, snapshot) = (vec![queue.as_fd()], &snapshot);
                 let (control, metrics) = (None, None);
-                let offer = Offer { config: &config, has_header: true, queues, control, metrics, snapshot, monotonic };
+                let next = None;
+                let offer = Offer { config: &config, has_header: true, queues, control, metrics, next, snapshot, monotonic };
                 assert_eq!(offer.give(&old), Ok(()));
             });
-            let (queues, .., taken, then) = converse(&new, &config, || Ok(())).unwrap();
-            writeln!(&new, "{TAKEN}").unwrap();
-            assert_eq!((queues.len(), taken, then), (1, snapshot.clone(), Some(monotonic)));
+            let taken = converse(&new, &config, || Ok(())).unwrap();
+            taken.claim().unwrap();
+            assert_eq!((taken.queues.len(), taken.monotonic), (1, Some(monotonic)));
+            assert_eq!(taken.snapshot, snapshot);
         });
-        let line = contents(&config, true, 9, monotonic);
+        let line = contents(&config, true, 9, monotonic, false);
         assert_eq!((word(&line, "bytes"), clock_of(&line)), (Some("9"), Some(monotonic)));
         let older = "header true control 127.0.0.1:5213 metrics none bytes 9\n";
         assert_eq!((word(older, "bytes"), clock_of(older)), (Some("9"), None));

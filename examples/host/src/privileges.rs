@@ -10,11 +10,15 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus,
 };
 use nix::unistd::{User, setgroups, setresgid, setresuid};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 use tracing::{info, warn};
 
 use crate::config::{Config, Privileges, Transport};
 use crate::portion::End;
+use crate::{snapshot, thread};
 
 /// The newest ABI of landlock that is used; an older kernel enforces the part that it knows.
 const KNOWN: ABI = ABI::V6;
@@ -46,6 +50,31 @@ pub fn user(name: &str) -> Result<User, String> {
     let failed = |error: &dyn core::fmt::Display| format!("privileges.user {name}: {error}");
     let user = User::from_name(name).map_err(|error| failed(&error))?;
     user.ok_or_else(|| failed(&"there is no such user: create it, or name another"))
+}
+
+/// Whether the process will be able to become its user, and that user to write the snapshot. So this is known before anything
+/// has to wait for it, or is taken from another process.
+///
+/// # Errors
+/// One line that says what to do.
+pub fn check(config: &Config) -> Result<(), String> {
+    let snapshot = config.snapshot.clone();
+    let check_folder = move || snapshot.as_deref().map_or(Ok(()), snapshot::check_folder);
+    let Some(name) = config.privileges.user.as_deref() else {
+        return check_folder();
+    };
+    let failed = format!("privileges.user {name}");
+    let user = user(name)?;
+    // A thread of the kernel has credentials of its own, and this one ends.
+    let tried = thread::start("user", move || {
+        let (uid, gid) = (Uid::from_raw(user.uid.as_raw()), Gid::from_raw(user.gid.as_raw()));
+        set_thread_groups(&[])
+            .and_then(|()| set_thread_res_gid(gid, gid, gid))
+            .and_then(|()| set_thread_res_uid(uid, uid, uid))
+            .map_err(|error| format!("{failed}: {error}"))?;
+        check_folder()
+    });
+    tried?.join().unwrap_or_else(|_| Err("a thread has panicked: please report what it printed".into()))
 }
 
 fn become_user(name: &str) -> Result<(), String> {

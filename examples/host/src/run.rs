@@ -1,6 +1,6 @@
 //! The process: threads that translate, and what signals do to them.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use crate::clock::{self, Clock};
 use crate::config::{self, Before, Config, ConfigError, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
-use crate::handover::{Offer, Waiting};
+use crate::handover::{Door, Offer, Waiting};
 use crate::lending::AllRouters;
 use crate::listeners::Listeners;
 use crate::metrics::{Handles, Threaded};
@@ -80,6 +80,8 @@ pub(crate) struct Running {
     pub(crate) naming: Option<Arc<Naming>>,
     /// What shards tell the other portion.
     pub(crate) records: Option<RecordSender>,
+    /// Where the next process comes to.
+    pub(crate) door: Option<Door>,
     pub(crate) handles: Handles,
     pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
     pub(crate) control: Option<JoinHandle<io::Result<ControlPort>>>,
@@ -231,46 +233,73 @@ impl Running {
     fn end(mut self) -> Result<(), String> {
         let (mut parts, _, failed) = self.halt();
         log_counters(&parts, self.naming.as_deref());
-        if let (Some(file), Some(snapshot)) = (&self.config.snapshot, self.snapshot(&mut parts)) {
-            snapshot.save(file)?;
-            info!(connections = snapshot.connections(), file = %file.display(), "snapshot written");
-        }
+        let snapshot = self.snapshot(&mut parts);
+        self.save(snapshot.as_ref())?;
         failed.or_else(|| self.end_report()).map_or(Ok(()), Err)
     }
 
-    /// Gives way to another process. If that does not take over, goes on.
+    fn save(&self, snapshot: Option<&Snapshot>) -> Result<(), String> {
+        if let (Some(file), Some(snapshot)) = (&self.config.snapshot, snapshot) {
+            snapshot.save(file)?;
+            info!(connections = snapshot.connections(), file = %file.display(), "snapshot written");
+        }
+        Ok(())
+    }
+
+    /// Ends because of this, with a snapshot.
+    fn fail(&self, snapshot: Option<&Snapshot>, why: String) -> String {
+        if let Err(error) = self.save(snapshot) {
+            error!("{error}");
+        }
+        why
+    }
+
+    /// Gives way to another process. If that does not take over, goes on. If it can do neither, it writes the snapshot.
     fn hand_over(mut self, next: &UnixStream) -> Result<Option<Self>, String> {
         let begun = self.clock.now();
         let (mut parts, control, failed) = self.halt();
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
-        let snapshot = self.snapshot(&mut parts).ok_or("there are no shards")?;
+        let snapshot = self.snapshot(&mut parts);
+        let snapshot = match (snapshot, failed) {
+            (Some(snapshot), None) => snapshot,
+            (snapshot, failed) => {
+                let why = failed.unwrap_or_else(|| "there are no shards".into());
+                let mut out = next;
+                let _ = out.write_all(format!("it has ended: {why}\n").as_bytes());
+                return Err(self.fail(snapshot.as_ref(), why));
+            }
+        };
         let offer = Offer {
             config: &self.config,
             has_header: parts.iter().all(|(queue, _)| queue.has_header()),
             queues: parts.iter().map(|(queue, _)| queue.as_fd()).collect(),
             control: control.as_ref().map(AsFd::as_fd),
             metrics: self.metrics.as_ref().map(AsFd::as_fd),
+            next: self.door.as_ref().map(AsFd::as_fd),
             snapshot: &snapshot,
             monotonic: self.clock.monotonic(snapshot.time),
         };
-        match offer.give(next) {
+        let given = offer.give(next);
+        if let (Ok(()), Some(door)) = (&given, &self.door) {
+            door.leave();
+        }
+        // Nobody reads the queues from the halt on; the new one's own figure begins with the snapshot.
+        let pause_ms = self.clock.now().duration_since(begun).as_secs_f64() * 1e3;
+        if let Some(failed) = self.end_report() {
+            // It reports again if this process goes on.
+            warn!("{failed}");
+        }
+        match given {
             Ok(()) => {
-                // Nobody reads the queues from the halt on; the new one's own figure begins with the snapshot.
-                let pause_ms = self.clock.now().duration_since(begun).as_secs_f64() * 1e3;
                 log_counters(&parts, self.naming.as_deref());
-                drop(self.end_report());
                 info!(connections = snapshot.connections(), pause_ms, "another byway has taken over");
                 Ok(None)
             }
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
-                if let Some(failed) = self.end_report() {
-                    return Err(failed);
-                }
+                let spawned =
+                    spawn(parts, control, self.config.report, (&self.records, self.sharding), self.clock, &self.handles);
                 (self.threads, self.control, self.report) =
-                    spawn(parts, control, self.config.report, (&self.records, self.sharding), self.clock, &self.handles)?;
+                    spawned.map_err(|why| self.fail(Some(&snapshot), why))?;
                 Ok(Some(self))
             }
         }

@@ -2,17 +2,19 @@
 //!
 //! Rules come first, then connections, then packets: a packet that came before its connection would open another.
 
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
 use byway::{Heap, Sharding, Translator};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Before, Config, Routed};
 use crate::control::ControlPort;
-use crate::device::{self, Queue};
-use crate::handover::{self, Taken, Waiting};
+use crate::device::{self, LeftOver, Queue};
+use crate::handover::{self, Waiting};
 use crate::names::{NameChanges, Naming};
 use crate::portion::Link;
 use crate::reload::{Changes, Said};
@@ -27,9 +29,14 @@ use crate::{metrics, privileges};
 /// # Errors
 /// One line that says what did not work, and what to do.
 pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting) -> Result<Running, String> {
+    privileges::check(&config)?;
     // What takes long comes first, before anything has to wait for it.
     let translators = translators(&config)?;
-    let add_routes = || if config.device.configure { device::add_routes(&config.device) } else { Ok(()) };
+    let mut left_over = None;
+    let add_routes = || {
+        left_over = set_up(&config)?;
+        Ok(())
+    };
     let taken = match hand_over {
         Some(socket) => handover::take(socket, &config, add_routes)?,
         None => None,
@@ -39,14 +46,11 @@ pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting)
         let queues = |config: &Config| {
             let (queues, offload) = device::open(&config.device)?;
             info!(device = config.device.name, tcp_offload = offload.tcp, udp_offload = offload.udp, "opened");
-            if config.device.configure {
-                device::add_routes(&config.device)?;
-            }
-            Ok(queues)
+            Ok((queues, set_up(config)?))
         };
-        let ports = Ports { control: None, metrics: None };
+        let open = Open { control: None, metrics: None, next: None };
         let clock = kept.as_ref().map_or_else(Clock::default, |kept| Clock::restarted(kept.time, kept.written));
-        let running = go(config, translators, (kept.as_ref(), clock), queues, ports, (hand_over, waiting))?;
+        let running = prepare(config, translators, (kept.as_ref(), clock), queues, open, hand_over)?.begin(waiting)?;
         if let (Some(_), Some(file)) = (&kept, &running.config.snapshot) {
             // From now on the snapshot is out of date.
             snapshot::retire(file)?;
@@ -57,42 +61,67 @@ pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting)
     let (queues, snapshot) = (core::mem::take(&mut taken.queues), taken.snapshot.clone());
     let routes = config.device.routes.clone();
     let queues = |config: &Config| {
-        if config.device.configure && config.device.routes != routes {
-            // Rules of instructions are about more.
-            device::add_routes(&config.device)?;
-        }
-        Ok(queues)
+        // Rules of instructions may be about more.
+        Ok((queues, if config.device.routes == routes { left_over } else { set_up(config)? }))
     };
-    let ports = Ports { control: taken.control.take(), metrics: taken.metrics.take() };
+    let open = Open { control: taken.control.take(), metrics: taken.metrics.take(), next: taken.next.take() };
     let clock = Clock::after(snapshot.time, taken.monotonic);
-    match go(config, translators, (Some(&snapshot), clock), queues, ports, (hand_over, waiting)) {
-        Ok(running) => {
-            let pause = running.clock.now().duration_since(snapshot.time);
-            Taken::done(taken);
-            info!(rules = running.config.rules.len(), pause_ms = pause.as_secs_f64() * 1e3, "translating, taken over");
-            Ok(running)
+    let ready = prepare(config, translators, (Some(&snapshot), clock), queues, open, hand_over).inspect_err(|why| taken.refuse(why))?;
+    taken.claim()?;
+    // From here on there is no other byway: without this one there are no connections.
+    let file = ready.config.snapshot.clone();
+    let running = ready.begin(waiting).inspect_err(|_| {
+        if let Some(Err(error)) = file.map(|file| snapshot.save(&file)) {
+            error!("{error}");
         }
-        Err(why) => {
-            taken.refuse(&why);
-            Err(why)
-        }
+    })?;
+    let pause = running.clock.now().duration_since(snapshot.time);
+    info!(rules = running.config.rules.len(), pause_ms = pause.as_secs_f64() * 1e3, "translating, taken over");
+    Ok(running)
+}
+
+/// Sets the device's routes, unless somebody else does. Returns what can be removed once nobody needs it any more.
+fn set_up(config: &Config) -> Result<Option<LeftOver>, String> {
+    if !config.device.configure {
+        return Ok(None);
     }
+    device::add_routes(&config.device)?;
+    device::left_over(&config.device)
 }
 
 /// Sockets that are open already.
-struct Ports {
-    control: Option<std::net::UdpSocket>,
-    metrics: Option<std::net::TcpListener>,
+struct Open {
+    control: Option<UdpSocket>,
+    metrics: Option<TcpListener>,
+    next: Option<UnixListener>,
 }
 
-fn go(
+/// All that has to be there before packets are translated. It has no threads yet.
+struct Ready {
+    config: Config,
+    said: Said,
+    secret: [u8; 32],
+    sharding: Sharding,
+    clock: Clock,
+    queues: Vec<Queue>,
+    routers: Vec<Router>,
+    control: Option<ControlPort>,
+    metrics: Option<TcpListener>,
+    naming: Option<Arc<Naming>>,
+    link: Option<Link>,
+    next: Option<UnixListener>,
+    left_over: Option<LeftOver>,
+}
+
+/// Everything that can go wrong, while another process may still go on, and gives up what is not needed any more.
+fn prepare(
     config: Config,
     translators: Vec<Translator<Heap>>,
     (kept, clock): (Option<&Snapshot>, Clock),
-    queues: impl FnOnce(&Config) -> Result<Vec<Queue>, String>,
-    ports: Ports,
-    (hand_over, waiting): (Option<&Path>, &Waiting),
-) -> Result<Running, String> {
+    queues: impl FnOnce(&Config) -> Result<(Vec<Queue>, Option<LeftOver>), String>,
+    open: Open,
+    hand_over: Option<&Path>,
+) -> Result<Ready, String> {
     check_snapshot(&config, kept)?;
     // A name keeps its original, which clients may have cached.
     let before = kept.map(|kept| Before { said: &kept.said, there: &kept.rules });
@@ -124,7 +153,7 @@ fn go(
         routers.iter_mut().for_each(|router| router.strays = Strays::until(until));
     }
     let routed = Routed::of(&config.device);
-    let mut control = match (&config.control, ports.control) {
+    let mut control = match (&config.control, open.control) {
         (None, _) => None,
         (Some(control), Some(socket)) => Some(ControlPort::with(control, socket, random()?)?),
         (Some(control), None) => Some(ControlPort::open(control, random()?)?),
@@ -136,12 +165,12 @@ fn go(
     if let (Some(control), Some(naming)) = (&mut control, &naming) {
         control.change_names(naming.clone());
     }
-    let metrics = match (config.metrics, ports.metrics) {
+    let metrics = match (config.metrics, open.metrics) {
         (Some(listen), None) => Some(metrics::open(listen)?),
         (_, open) => open,
     };
-    let open = |portion| Link::open(portion, config.nat.alternatives_text(), hand_over.is_some());
-    let link = config.portion.as_ref().map(open).transpose()?;
+    let open_link = |portion| Link::open(portion, config.nat.alternatives_text(), hand_over.is_some());
+    let link = config.portion.as_ref().map(open_link).transpose()?;
     if let (Some(link), Some(portion), Some(naming)) = (&link, &config.portion, &naming) {
         naming.share(link.sender().clone(), portion.direction);
     }
@@ -149,33 +178,44 @@ fn go(
         let status = link.status();
         routers.iter_mut().for_each(|router| router.follow_link(&status));
     }
-    let queues = queues(&config)?;
-    if config.device.configure {
-        device::remove_other_routes(&config.device)?;
-    }
+    let (queues, left_over) = queues(&config)?;
     warn_of_settings();
-    let listener = hand_over.map(handover::listen).transpose()?;
+    let next = match (hand_over, open.next) {
+        // There was none, or an older byway has kept its socket to itself.
+        (Some(socket), None) => Some(handover::listen(socket)?),
+        (_, open) => open,
+    };
     privileges::drop(&config)?;
-    config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
-    let handles = no_handles();
-    let parts = queues.into_iter().zip(routers.into_iter().map(Box::new));
-    let records = link.as_ref().map(|link| link.sender().clone());
-    if let Ok(mut handles) = handles.lock() {
-        handles.portion = link.as_ref().map(Link::status);
-        handles.naming = naming.clone();
+    Ok(Ready { config, said, secret, sharding, clock, queues, routers, control, metrics, naming, link, next, left_over })
+}
+
+impl Ready {
+    /// Starts the threads. A process that wants to take over later is put into `waiting`.
+    fn begin(self, waiting: &Waiting) -> Result<Running, String> {
+        let Self { config, said, secret, sharding, clock, metrics, naming, link, .. } = self;
+        let handles = no_handles();
+        let parts = self.queues.into_iter().zip(self.routers.into_iter().map(Box::new));
+        let records = link.as_ref().map(|link| link.sender().clone());
+        if let Ok(mut handles) = handles.lock() {
+            handles.portion = link.as_ref().map(Link::status);
+            handles.naming = naming.clone();
+        }
+        let (threads, control, report) = spawn(parts, self.control, config.report, (&records, sharding), clock, &handles)?;
+        if let Some(link) = link {
+            link.start(handles.clone(), sharding, clock)?;
+        }
+        if let Some(listener) = &metrics {
+            let listener = listener.try_clone().map_err(|error| format!("metrics: {error}"))?;
+            metrics::serve(listener, handles.clone())?;
+        }
+        let next = self.next.map(|next| handover::wait(next, waiting.clone(), handover::description(&config), handles.clone()));
+        let door = next.transpose()?;
+        // Nobody else needs it any more.
+        if let Some(Err(why)) = self.left_over.map(LeftOver::remove) {
+            warn!("what is left of an earlier configuration cannot be removed: {why}");
+        }
+        Ok(Running { config, said, secret, sharding, clock, metrics, naming, records, door, handles, threads, control, report })
     }
-    let (threads, control, report) = spawn(parts, control, config.report, (&records, sharding), clock, &handles)?;
-    if let Some(link) = link {
-        link.start(handles.clone(), sharding, clock)?;
-    }
-    if let Some(listener) = &metrics {
-        let listener = listener.try_clone().map_err(|error| format!("metrics: {error}"))?;
-        metrics::serve(listener, handles.clone())?;
-    }
-    if let Some(listener) = listener {
-        handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
-    }
-    Ok(Running { config, said, secret, sharding, clock, metrics, naming, records, handles, threads, control, report })
 }
 
 fn random() -> Result<[u8; 32], String> {

@@ -10,7 +10,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-pub use routes::{add_routes, remove_other_routes};
+pub use routes::{LeftOver, add_routes, left_over};
 
 use crate::config::Device;
 use crate::counters::Counters;

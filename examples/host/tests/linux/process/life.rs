@@ -249,64 +249,6 @@ fn a_reload_changes_all_or_nothing() {
     });
 }
 
-/// What a rule is about does not leave untranslated: where there is no route, there can be no rule. A process that runs makes no
-/// routes.
-#[test]
-fn a_rule_without_a_route_is_refused() {
-    in_namespace(|| {
-        const OTHER: core::net::Ipv4Addr = core::net::Ipv4Addr::new(100, 100, 102, 1);
-        let mut world = World::new(Options::PLAIN);
-        // A server that has the address in truth, and listens there.
-        world.network.b.ip(&format!("address add {OTHER}/32 dev eth0")).unwrap();
-        world.network.proxy.ip(&format!("route add {OTHER}/32 dev to-b")).unwrap();
-        let _echo = Echo::start(&world.network.a, 7);
-        let rule = format!("[[rule]]\ndivert = \"{OTHER}\"\nto = \"123.45.67.89\"\n");
-        let listed = std::fs::read_to_string(&world.config).unwrap();
-        std::fs::write(&world.config, format!("{listed}{rule}")).unwrap();
-        world.proxy().signal(Signal::HUP);
-        let line = world.proxy().wait_for("not reloaded, nothing has changed").unwrap();
-        let why = "rule[2].divert: 100.100.102.1/32 is not routed to byway0, and would leave untranslated";
-        assert!(line.ends_with(&format!("{why}: add it to device.routes")) && line.contains("byway.toml:"), "{line}");
-        let words = format!("{} check {}", env!("CARGO_BIN_EXE_byway"), world.config.display());
-        let said = output(&world.network.proxy, &words);
-        assert!(said.status.code() == Some(2) && String::from_utf8_lossy(&said.stderr).contains(why), "{said:?}");
-        // The same where the list comes from the rules.
-        let start = listed.find("routes = ").unwrap();
-        let text = listed.replacen(listed[start..].lines().next().unwrap(), "", 1);
-        std::fs::write(&world.config, &text).unwrap();
-        world.restart();
-        std::fs::write(&world.config, format!("{text}{rule}")).unwrap();
-        world.proxy().signal(Signal::HUP);
-        let line = world.proxy().wait_for("not reloaded, nothing has changed").unwrap();
-        assert!(line.contains(why) && line.ends_with("restart it, or hand over to another"), "{line}");
-        let said = world.proxy().ctl(&format!("divert {OTHER} 123.45.67.89")).unwrap_err();
-        assert!(said.contains("what the rule is about is not routed to the translator"), "{said}");
-        assert!(world.ctl("list").contains("1 rules, generation"), "{}", world.ctl("list"));
-        let address = (OTHER, 7);
-        let is_translated = |world: &World| {
-            let client = world.network.client.clone();
-            client.run(move || std::net::TcpStream::connect(address).is_ok())
-        };
-        assert!(!is_translated(&world), "nobody listens on the other mirror");
-        // A start makes the route, and a reload leaves it, so that the rule can come and go.
-        world.restart();
-        assert!(is_translated(&world));
-        for (text, rules) in [(text.clone(), 1), (format!("{text}{rule}"), 2)] {
-            std::fs::write(&world.config, text).unwrap();
-            world.proxy().signal(Signal::HUP);
-            world.proxy().wait_for("reloaded: ").unwrap();
-            assert!(world.ctl("list").contains(&format!("{rules} rules, generation")), "{}", world.ctl("list"));
-        }
-        assert!(is_translated(&world));
-        // The rule of an instruction is routed after a restart too.
-        world.ctl(&format!("divert {OTHER}:7 123.45.67.89"));
-        std::fs::write(&world.config, text).unwrap();
-        world.restart();
-        assert!(is_translated(&world));
-        world.end();
-    });
-}
-
 /// The kernel judges what byway may read by where it lies in truth.
 #[test]
 fn a_file_behind_a_link_is_reloaded() {

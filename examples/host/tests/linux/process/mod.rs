@@ -5,3 +5,5 @@ mod life;
 mod portions;
 mod queues;
 mod reports;
+mod routes;
+mod take_over;
