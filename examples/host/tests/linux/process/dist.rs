@@ -103,6 +103,16 @@ fn what_this_machine_lacks_is_said() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// What the guide says about two instances that take over from each other.
+#[test]
+fn the_unit_is_a_template() {
+    let unit = dist("byway.service");
+    for line in ["Restart=on-failure", "RuntimeDirectory=byway", "RuntimeDirectoryPreserve=yes", "NotifyAccess=main"] {
+        assert!(unit.lines().any(|other| other == line), "{line}");
+    }
+    assert!(unit.contains(" --hand-over /run/byway/socket\n") && !unit.contains('%'), "{unit}");
+}
+
 /// A configuration without one of its sections.
 fn without(text: &str, section: &str) -> String {
     let mut is_in = false;
