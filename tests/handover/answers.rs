@@ -19,7 +19,8 @@ fn net<R: Resumption>(resumption: R) -> Net<R> {
     Net { byway: translator(), mover, now: s(5), alternative: at(OLD) }
 }
 
-/// Opens a connection of this client, which asks, and gets the start of an answer. Returns what the client waits for next.
+/// Opens a connection of this client, which asks, and gets the start of an answer. Returns what the client waits for
+/// next.
 fn talk<R: Resumption>(net: &mut Net<R>, client: &str, asked: &[u8], answer: &[u8]) -> u32 {
     let there = |net: &mut Net<R>, numbers, data: &[u8]| {
         let (verdict, packet) = net.carry(segment(client, at(ORIGINAL), numbers, (1, OLD_CLOCK), data));
@@ -67,8 +68,8 @@ fn a_connection_that_is_not_known_stays() {
     assert_eq!(begin(&mut net, OTHER), Ok(()), "this one is known");
 }
 
-/// The first bytes of an answer that the client is to get may be lost on their way to it: until it has them, only the new
-/// server can repeat them.
+/// The first bytes of an answer that the client is to get may be lost on their way to it: until it has them, only the
+/// new server can repeat them.
 #[test]
 fn what_the_client_needs_is_not_acknowledged_for_it() {
     let mut net = net(HttpGet::<1>::new(REST));

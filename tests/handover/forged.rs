@@ -1,5 +1,5 @@
-//! Segments of somebody who knows both endpoints of a connection, and none of its numbers: they reach the ends, which do not
-//! believe them, and change nothing that a hand-over relies on.
+//! Segments of somebody who knows both endpoints of a connection, and none of its numbers: they reach the ends, which
+//! do not believe them, and change nothing that a hand-over relies on.
 
 use byway::{Greeted, Kept, Resumption, Verdict};
 use byway_testing::moving::witness::read;
@@ -12,12 +12,12 @@ use super::segments::{
 /// Far from everything.
 const FAR: u32 = 1 << 30;
 
-/// What the forged numbers of the server are further away: if those of both sides agreed with each other, they would be believed
-/// after a while.
+/// What the forged numbers of the server are further away: if those of both sides agreed with each other, they would be
+/// believed after a while.
 const FURTHER: u32 = 1 << 28;
 
-/// Segments of both sides with wrong numbers, late clocks and large windows: `server` is the present one, with the numbers that
-/// it sends next and that it expects, and its clock.
+/// Segments of both sides with wrong numbers, late clocks and large windows: `server` is the present one, with the
+/// numbers that it sends next and that it expects, and its clock.
 fn forge<R: Resumption, const M: usize>(net: &mut Net<R, M>, server: &str, [next, expected]: [u32; 2], clock: u32) {
     for data in [&b""[..], b"x"] {
         for far in [FAR, 0_u32.wrapping_sub(FAR)] {
@@ -96,6 +96,9 @@ fn forged_segments_during_a_move_take_no_room() {
         drop((ACK, sequence, acknowledgment), b"");
         drop((ACK, sequence, acknowledgment), b"garbage");
     }
+    // Nor do a copy of the last request, and a keep-alive.
+    drop((ACK, MINE + 1, NEXT), b"question");
+    drop((ACK, MINE + 8, NEXT), b"\0");
     drop((ACK, MINE + 9, NEXT), b"next question");
     let _ = net.back(NEW, (ACK, NEWS.wrapping_add(1), MINE + 9), (NEW_CLOCK.wrapping_add(9), 60), b"hello");
     let own = net.own();

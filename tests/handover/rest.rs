@@ -23,8 +23,8 @@ fn a_closed_window_is_no_rest() {
     closes::<SLOW>();
 }
 
-/// A server that has more to say is silent while the client's window is closed, and also while it has less room than a segment
-/// needs (RFC 9293, section 3.8.6.2.1).
+/// A server that has more to say is silent while the client's window is closed, and also while it has less room than a
+/// segment needs (RFC 9293, section 3.8.6.2.1).
 fn closes<const M: usize>() {
     let mut net = at_rest::<_, M>(REST);
     // The client's segments have up to 1460 bytes.

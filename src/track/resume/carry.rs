@@ -260,8 +260,8 @@ impl ResumeSlot {
         let ahead = if repeats_handshake { u32::MAX } else { edge.wrapping_sub(self.edge) };
         if self.has(SPLICED) {
             let window = if ahead < 1 << 31 {
-                // Less than a unit is shown as one: otherwise the window of a small server would be closed for good. What
-                // is too much for it comes again.
+                // Less than a unit is shown as one: otherwise the window of a small server would be closed for good.
+                // What is too much for it comes again.
                 ((raw << self.server_scale()) >> self.shown_scale()).max(raw.min(1))
             } else {
                 let left = self.edge.wrapping_sub(acknowledgment);
@@ -278,9 +278,9 @@ impl ResumeSlot {
         }
     }
 
-    /// Takes note of selective acknowledgements if the client's are believed, and rewrites their edges. The client's are removed if any lies outside
-    /// of what the server has sent and the client has not yet acknowledged: it may be about bytes of the previous
-    /// server.
+    /// Takes note of selective acknowledgements of a client that is believed, and rewrites their edges. The client's
+    /// are removed if any lies outside of what the server has sent and the client has not yet acknowledged: it may be
+    /// about bytes of the previous server.
     fn carry_sack(
         &mut self,
         direction: Direction,

@@ -115,11 +115,10 @@ pub(crate) enum Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
     pub(crate) attempt: Attempt,
-    /// Its numbers fit those of the connection, so that somebody who does not see the connection hardly can have sent
-    /// it.
+    /// Its numbers fit those of the connection: somebody who does not see the connection can hardly have sent it.
     pub(crate) is_believed: bool,
-    /// It is the first one with which the numbers of the connection begin, or begin again: its clock has no other before
-    /// it.
+    /// It is the first one with which the numbers of the connection begin, or begin again: there is no clock before its
+    /// own.
     pub(crate) is_first: bool,
     /// It brings new data: the client asks, or the server answers what the client has asked last.
     pub(crate) takes_turn: bool,

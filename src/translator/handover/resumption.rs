@@ -137,9 +137,9 @@ pub trait Resumption {
 /// memcached, RESP without `MULTI` and `SELECT`, DNS over TCP.
 ///
 /// A connection is at rest when each side has acknowledged all that the other sent, the last bytes were the server's,
-/// the client has room for more ([`Position::is_window_closed`]), and nothing has arrived for `quiet`. Only the protocol knows whether the server has really finished its answer:
-/// `quiet` should be longer than any pause of a server within an answer. For a server that greets its clients see
-/// [`Greeted`].
+/// the client has room for more ([`Position::is_window_closed`]), and nothing has arrived for `quiet`. Only the protocol
+/// knows whether the server has really finished its answer: `quiet` should be longer than any pause of a server within
+/// an answer. For a server that greets its clients see [`Greeted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AtRest {

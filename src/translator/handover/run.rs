@@ -218,14 +218,16 @@ impl Run {
     }
 
     /// Whether a segment of the client continues what is known: there is room for one packet only, which no forged one
-    /// may take.
+    /// may take, nor a copy or a keep-alive.
     fn fits(&self, segment: &Segment) -> bool {
         let range = self.standing.entry.sequences.unacknowledged(Direction::ToClient);
         let seen = self.standing.resume.for_client(Direction::ToServer, *segment, range);
         let (first, last) = range;
+        let ahead = segment.end().wrapping_sub(self.standing.client_next);
         segment.has(ACK)
             && seen.acknowledgment.wrapping_sub(first) <= last.wrapping_sub(first)
-            && segment.sequence.wrapping_sub(self.standing.client_next) < LONGEST_WINDOW
+            && ahead < LONGEST_WINDOW
+            && (ahead != 0 || segment.data == 0)
     }
 
     pub(super) fn client(&self) -> Endpoint {
