@@ -178,7 +178,8 @@ impl Datagrams {
 
     /// The counters of queries and answers, by outcome.
     pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
-        let early = self.elsewhere.as_ref().map(|elsewhere| [("early_kept", elsewhere.kept), ("early_full", elsewhere.no_room)]);
+        let early = self.elsewhere.as_ref();
+        let early = early.map(|elsewhere| [("early_kept", elsewhere.kept), ("early_displaced", elsewhere.displaced)]);
         self.outcomes().chain([("damaged", self.damaged)]).chain(early.into_iter().flatten()).collect()
     }
 

@@ -1,4 +1,4 @@
-//! A relay whose two directions run in two processes: in one portion it asks the DNS servers, and their answers come to the
+//! A relay whose two directions run in two processes: one portion asks the DNS servers, and their answers come to the
 //! other.
 
 use core::time::Duration;
@@ -19,9 +19,9 @@ pub(super) struct Elsewhere {
     sender: RecordSender,
     direction: Direction,
     early: VecDeque<Early>,
-    /// How many were kept, and how many found no room.
+    /// How many were kept, and how many of them had to make room for others.
     pub(super) kept: u64,
-    pub(super) no_room: u64,
+    pub(super) displaced: u64,
 }
 
 /// An answer, until when it waits, and the port that it has come to.
@@ -34,7 +34,7 @@ struct Early {
 
 impl Elsewhere {
     pub(super) const fn new(sender: RecordSender, direction: Direction) -> Self {
-        Self { sender, direction, early: VecDeque::new(), kept: 0, no_room: 0 }
+        Self { sender, direction, early: VecDeque::new(), kept: 0, displaced: 0 }
     }
 
     /// Whether answers come here to queries that the other portion has asked.
@@ -58,14 +58,15 @@ impl Elsewhere {
         }
     }
 
-    /// Keeps an answer for whose port there is no record yet.
+    /// Keeps an answer for whose port there is no record yet. The oldest makes room for it: records are mostly later by
+    /// much less than they wait for, and so a forger has to send many more packets to displace them.
     pub(super) fn keep(&mut self, now: Instant, port: u16, packet: &[u8]) {
-        if self.early.len() < MOST {
-            self.early.push_back(Early { until: now + PATIENCE, port, packet: packet.to_vec() });
-            self.kept += 1;
-        } else {
-            self.no_room += 1;
+        if self.early.len() >= MOST {
+            self.early.pop_front();
+            self.displaced += 1;
         }
+        self.early.push_back(Early { until: now + PATIENCE, port, packet: packet.to_vec() });
+        self.kept += 1;
     }
 
     /// What has come to this port.
