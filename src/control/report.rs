@@ -8,6 +8,8 @@ use super::datagram::{HEADER, Header, MAX_ANSWER, kind, seal};
 use super::measured::ServerPage;
 use super::request::Received;
 use super::server_page::servers;
+use super::several::{Several, generation};
+use super::subject::Subject;
 use super::subscriber::{Asked, Subscriber};
 use super::translators::Translators;
 use super::wire::{Reader, Writer};
@@ -28,7 +30,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         out.zeros(HEAD);
         let done = self.try_to_report_to(translators, session, rights, request, out);
         let end = out.go_to(HEADER);
-        let generation = translators.shard(0).map_or(0, |first| first.generation());
+        let generation = generation(translators);
         let refusal = done.err().map(|refusal| (refusal, 0));
         Head { refusal, dry_run: request.dry_run && done.is_err(), generation }.write(out);
         if done.is_ok() {
@@ -48,10 +50,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         if request.count != 1 {
             return Err(Code::BadTransaction.into());
         }
-        let mut shards = 0..translators.count();
-        let mut has_it =
-            |demanded| shards.all(|shard| translators.shard(shard).is_some_and(|shard| shard.generation() == demanded));
-        if request.demanded.is_some_and(|demanded| !has_it(demanded)) {
+        if request.demanded.is_some_and(|demanded| !Several(&mut *translators).has_generation(demanded)) {
             return Err(Code::Generation.into());
         }
         let mut instructions = request.instructions();

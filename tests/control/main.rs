@@ -4,6 +4,8 @@ mod attacks;
 mod dissector;
 mod floods;
 mod fuzz;
+#[cfg(feature = "naming")]
+mod generation;
 mod instructions;
 mod lead;
 mod limits;
