@@ -232,6 +232,8 @@ elements! {
     ServerPackets, "packetToServerDeltaCount", U64, DeltaCounter, Packets, "Packets sent to the server";
     ClientOctets, "octetToClientDeltaCount", U64, DeltaCounter, Octets, "Bytes that the server sent";
     ClientPackets, "packetToClientDeltaCount", U64, DeltaCounter, Packets, "Packets that the server sent";
+    Unserved, "unservedPacketDeltaCount", U64, DeltaCounter, Packets,
+        "Packets dropped for what has run out, which the record of their reason counts too";
 }
 
 #[cfg(test)]
@@ -245,6 +247,6 @@ mod tests {
             assert!(ELEMENTS.iter().skip(place + 1).all(|other| other.name != element.name), "{}", element.name);
         }
         assert_eq!(Own::EndCause.number(), 1);
-        assert_eq!(usize::from(Own::ClientPackets.number()), ELEMENTS.len());
+        assert_eq!(usize::from(Own::Unserved.number()), ELEMENTS.len());
     }
 }

@@ -144,11 +144,16 @@ fn drops_and_quotas_are_reported() {
             assert_eq!(found.map_or(0, |r| r.number((IANA, 135))), count, "{reason}");
             assert_eq!(found.map_or(0, |r| r.number((IANA, 133))), count, "{reason}");
         }
+        // Whoever adds up the element of all records counts each packet once.
+        let once: u64 = records.iter().filter(|r| r.has((IANA, 133))).map(|r| r.number((IANA, 133))).sum();
+        assert_eq!(once, counters.dropped_in_all());
         let limit = records.iter().find(|r| r.has((IANA, 473))).expect("a client has reached its limit");
         assert_eq!((limit.number((IANA, 230)), limit.number((IANA, 466)), limit.number((IANA, 473))), (13, 3, 2));
         let ports =
             records.iter().find(|r| r.has((IANA, 230)) && r.number((IANA, 230)) == 12).expect("no port was left");
-        assert_eq!(ports.number((IANA, 133)), counters.dropped(DropReason::NoPort));
+        let unserved = c.own("unservedPacketDeltaCount");
+        assert_eq!(ports.number(unserved), counters.dropped(DropReason::NoPort));
+        assert_eq!(limit.number(unserved), counters.dropped(DropReason::ClientLimit));
         let sums = records.iter().find(|r| r.has(c.own("packetToServerTotalCount"))).expect("counters");
         assert_eq!(sums.number((IANA, 135)), counters.dropped_in_all());
         assert_eq!(sums.number(c.own("openedConnectionTotalCount")), counters.opened);
@@ -184,8 +189,9 @@ fn a_full_table_is_a_quota_event() {
     sent.extend(messages(&mut e, s(2)));
     let records: Vec<Record> = sent.iter().flat_map(|m| c.read(m)).collect();
     let full = records.iter().find(|r| r.has((IANA, 471))).expect("the table is full");
-    let fields = [230, 463, 466, 471, 133].map(|number| full.number((IANA, number)));
-    assert_eq!(fields, [13, 3, 1, 8, 1]);
+    let fields = [230, 463, 466, 471].map(|number| full.number((IANA, number)));
+    assert_eq!(fields, [13, 3, 1, 8]);
+    assert_eq!(full.number(c.own("unservedPacketDeltaCount")), 1);
 }
 
 /// Whatever comes in whatever order, at whatever time, into whatever buffer: each message is sound, and each event is in one
