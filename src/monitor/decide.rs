@@ -51,7 +51,7 @@ impl<const N: usize> Inputs<N> {
 /// The mean response time of all servers in seconds.
 fn mean<const N: usize>(seen: &[Observation; N]) -> f64 {
     let answered: f64 = seen.iter().map(|seen| f64::from(seen.answered)).sum();
-    let waited: f64 = seen.iter().map(|seen| (seen.response + seen.unanswered_waited).as_secs_f64()).sum();
+    let waited: f64 = seen.iter().map(|seen| seen.response.saturating_add(seen.unanswered_waited).as_secs_f64()).sum();
     if answered > 0.0 { waited / answered } else { 0.0 }
 }
 
@@ -173,7 +173,8 @@ impl<const N: usize> Decision<N> {
 
 /// Estimates are smoothed with 0.7 and 0.3, which averages over so many intervals: (1 + 0.7) / (1 - 0.7).
 const MEMORY: f64 = 5.67;
-/// Before the dwell time is over, a gain must be this many times as large.
+/// Before the dwell time is over, a gain must be this many times as large, and as many times more as that time has
+/// grown.
 const URGENT: f64 = 2.0;
 /// Where connections stay, a server that is tried gets this part of an equal share at first, and four times as much at most; ...
 const TRIAL: f64 = 0.05;
@@ -232,7 +233,9 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
     let gain = inputs.trust * rate * (before - after) * horizon;
     let error = rate * before * horizon * libm::sqrt(2.0 / (inputs.answered() * MEMORY).max(1.0));
     let rested = |since: Instant| inputs.at.duration_since(since).as_secs_f64() >= inputs.dwell;
-    let patience = if inputs.since.is_none_or(rested) { 1.0 } else { URGENT };
+    // The dwell time has grown if the last changes have made things worse: the next one must be worth more, too.
+    let grown = (inputs.dwell / settings.dwell.as_secs_f64().max(1e-3)).max(1.0);
+    let patience = if inputs.since.is_none_or(rested) { 1.0 } else { URGENT * grown };
     let threshold = (settings.cost + 2.0 * error * inputs.trust.max(1.0)) * patience;
     let weights = whole(&new);
     (gain > threshold && weights != inputs.weights).then_some((

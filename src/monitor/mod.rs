@@ -358,7 +358,9 @@ impl<const N: usize> Monitor<N> {
 
     /// The outcome of the last change, once enough time has passed.
     fn judge_last(&self, now: Instant) -> Option<Outcome<N>> {
-        let change = self.last_change().filter(|change| change.outcome.is_none())?;
+        // That an undone change was not to blame after all is no reason to make it again.
+        let is_promise = |change: &&Decision<N>| change.action == Action::Reweigh && change.outcome.is_none();
+        let change = self.last_change().filter(is_promise)?;
         // Open connections follow one after the other.
         let intervals = if self.settings.holds_connections { 4.5 } else { 1.5 };
         let old_enough = now.duration_since(change.inputs.at.max(self.seen_since)).as_secs_f64()

@@ -80,7 +80,7 @@ impl Observation {
     /// Like [`mean`](Self::mean), with what the requests that still wait have waited so far. `None` if there are no
     /// requests.
     pub(super) fn bound(&self) -> Option<f64> {
-        let waited = self.response + self.unanswered_waited + self.waited;
+        let waited = self.response.saturating_add(self.unanswered_waited).saturating_add(self.waited);
         (self.answered != 0 || self.waiting != 0).then(|| waited.as_secs_f64() / f64::from(self.answered.max(1)))
     }
 

@@ -11,8 +11,9 @@ pub struct Settings {
     pub interval: Duration,
     /// Over how long a change is expected to pay: 10 s.
     pub horizon: Duration,
-    /// How long weights are left alone after a change, unless the gain is twice what it must be: 3 s. Doubled after
-    /// each change that has made things worse.
+    /// How long weights are left alone after a change, unless the gain is twice what it must be: 3 s. After each change
+    /// that has made things worse, and is undone, both the time and how many times as much the gain must be double, until
+    /// a change has made nothing worse.
     pub dwell: Duration,
     /// The longest dwell time: 60 s.
     pub longest_dwell: Duration,

@@ -71,7 +71,7 @@ impl<const N: usize> Monitor<N> {
         let (longest, rest) = (self.settings.longest_dwell.max(self.settings.rest), self.settings.rest);
         if let (Some(standing), Some(slowness)) = (self.standing.get_mut(server), self.slowness.get_mut(server)) {
             let times = if now.duration_since(slowness.until) > longest { 0 } else { slowness.times };
-            let until = now + (rest * (1 << times.min(10))).min(longest);
+            let until = now + rest.saturating_mul(1 << times.min(10)).min(longest);
             *slowness = Slowness { intervals: 0, times: times + 1, until };
             *standing = Standing::Out(Rest { until, times: 1, was_slow: true });
         }

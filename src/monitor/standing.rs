@@ -132,7 +132,7 @@ impl Standing {
 
     /// Ejected, after so many times in a row.
     pub(super) fn eject(times: u32, settings: &Settings, now: Instant) -> Self {
-        let until = now + settings.rest * (1 << times.min(1));
+        let until = now + settings.rest.saturating_mul(1 << times.min(1));
         Self::Out(Rest { until, times: times.saturating_add(1), was_slow: false })
     }
 

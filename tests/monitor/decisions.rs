@@ -433,7 +433,8 @@ fn what_makes_it_worse_is_undone() {
 
 fn any_observation() -> impl Strategy<Value = Observation> {
     let number = || prop_oneof![Just(0_u32), 0_u32..100, any::<u32>()];
-    let time = || prop_oneof![Just(0_u64), 0_u64..10_000_000, any::<u64>()].prop_map(Duration::from_micros);
+    let micros = || prop_oneof![Just(0_u64), 0_u64..10_000_000, any::<u64>()].prop_map(Duration::from_micros);
+    let time = || prop_oneof![8 => micros(), 1 => Just(Duration::MAX)];
     (number(), [time(), time()], number(), number(), time(), number(), time(), time()).prop_map(
         |(answered, [response, slowest], failures, unanswered, unanswered_waited, waiting, waited, silent)| {
             Observation {
@@ -455,8 +456,15 @@ proptest! {
     /// Whatever is reported, whenever: nothing panics, weights stay weights, somebody serves, and each decision can be made
     /// again and explained.
     #[test]
-    fn lies_are_bounded(reports in prop::collection::vec(([any_observation(), any_observation(), any_observation()], any::<u32>()), 1..80)) {
-        let mut monitor = Monitor::<3>::new(Settings::default(), [1, 0, u16::MAX]);
+    fn lies_are_bounded(reports in prop::collection::vec(([any_observation(), any_observation(), any_observation()], any::<u32>()), 1..80), slow: bool, forever: bool) {
+        let mut settings = Settings::default();
+        (settings.slow, settings.holds_connections) = (if slow { 4.0 } else { 0.0 }, slow);
+        if forever {
+            (settings.rest, settings.interval, settings.longest_dwell) = (Duration::MAX, Duration::MAX, Duration::MAX);
+            (settings.dwell, settings.horizon, settings.hanging) = (Duration::MAX, Duration::MAX, Duration::MAX);
+            (settings.oldest_load, settings.longest_delay) = (Duration::MAX, Duration::MAX);
+        }
+        let mut monitor = Monitor::<3>::new(settings, [1, 0, u16::MAX]);
         let mut now = 1_u64 << 20;
         for (seen, step) in reports {
             now = now.wrapping_add(u64::from(step)).wrapping_sub(1 << 20);

@@ -5,3 +5,4 @@ mod late;
 mod load;
 mod readings;
 mod samples;
+mod undo;
