@@ -216,6 +216,28 @@ fn a_server_that_fails_is_ejected_within_half_a_second() {
     }
 }
 
+/// Where there is little to do, a server that refuses all at once is no more attractive for that: while it is tried,
+/// every four seconds, it gets a few requests. It comes back when it is well.
+#[test]
+fn a_server_that_fails_fast_attracts_few_at_low_load() {
+    for (equal, wrong) in [(false, 0), (false, 1), (true, 0), (true, 5)] {
+        let phase = |wrong| Phase { name: "5 % load", load: 0.05, wrong };
+        let each = SEEDS.iter().map(|seed| {
+            let mut world = World::new(Policy::Monitor, *seed, equal);
+            world.run(&phase(None), SECONDS / 2.0, equal);
+            world.run(&phase(Some((wrong, 1.0, Health::Fails(1.0)))), SECONDS, equal);
+            world.run(&phase(None), SECONDS / 4.0, equal);
+            let seen = world.into_seen();
+            let is_back = |decision: &byway::monitor::Decision<6>| decision.weights[wrong] != 0;
+            assert!(seen.decisions.last().is_some_and(is_back), "it is out of use");
+            summary(&seen, SECONDS / 2.0, 1.5 * SECONDS, 99.0).1
+        });
+        let mut failed: Vec<f64> = each.collect();
+        failed.sort_by(f64::total_cmp);
+        assert!(failed[failed.len() / 2] < 2.5, "{failed:?}");
+    }
+}
+
 /// Without any monitor: what fails fast attracts nobody, and what hangs neither.
 #[test]
 fn a_translator_alone_ejects_what_fails() {

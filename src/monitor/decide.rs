@@ -5,7 +5,8 @@ use crate::monitor::allocate::{Carries, bearable, equilibrium, optimum, proporti
 use crate::monitor::load::Reported;
 use crate::monitor::model::{Estimate, Observation};
 use crate::monitor::settings::Settings;
-use crate::monitor::standing::{Standing, Trial};
+use crate::monitor::standing::Standing;
+use crate::monitor::wanted::{LARGEST, Servers, whole};
 use crate::time::Instant;
 
 /// Everything that a decision was made from, so that it can be made again.
@@ -23,8 +24,12 @@ pub struct Inputs<const N: usize> {
     /// The load that each server has reported, and its effect on the estimate.
     pub reported: [Option<Reported>; N],
     pub(super) standing: [Standing; N],
+    /// The servers that come back now: the weight that each had, in relation to the mean of the others.
+    pub(super) back: [Option<f64>; N],
     /// The weights before.
     pub weights: [u16; N],
+    /// The largest of the weights afterwards.
+    pub(super) largest: u16,
     /// How much of what the model says comes true.
     pub trust: f64,
     /// The action about one server that caused the decision, if any.
@@ -176,21 +181,29 @@ const MEMORY: f64 = 5.67;
 /// Before the dwell time is over, a gain must be this many times as large, and as many times more as that time has
 /// grown.
 const URGENT: f64 = 2.0;
-/// Where connections stay, a server that is tried gets this part of an equal share at first, and four times as much at most; ...
-const TRIAL: f64 = 0.05;
-/// ... and one that comes back gets at least this.
-pub(super) const BACK: f64 = 0.15;
-/// Weights are at most this.
-const LARGEST: f64 = 20_000.0;
 
 /// Decides. Depends on nothing but its arguments, so that it can be replayed.
 pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) -> Option<(Action, [u16; N], Promise)> {
-    let wanted = wanted(inputs, settings.holds_connections);
+    let servers = Servers {
+        standing: &inputs.standing,
+        estimates: &inputs.estimates,
+        weights: &inputs.weights,
+        seen: &inputs.seen,
+        back: &inputs.back,
+        holds_connections: settings.holds_connections,
+    };
     if let Some(action) = inputs.trigger {
+        // What an ejected server had goes to those that can carry it. No other action changes what the others have in
+        // relation to one another.
+        let wanted = if action.ejects() { servers.by_capacity() } else { servers.kept() };
+        let present = inputs.weights.iter().copied().max().unwrap_or(LARGEST);
         // If no server is left, each keeps its weight.
-        let weights = if wanted.iter().any(|weight| *weight > 0.0) { whole(&wanted) } else { inputs.weights };
-        // Open connections may have to go there though the weights stay as they are.
-        let is_news = weights != inputs.weights || matches!(action, Action::Try { open: true, .. });
+        let is_same = whole(&wanted, present).is_none_or(|weights| weights == inputs.weights);
+        let new = whole(&wanted, inputs.largest).filter(|_| !is_same);
+        let weights = new.unwrap_or(inputs.weights);
+        // Open connections may have to go there though the weights stay as they are, and that a server is in use again is
+        // news.
+        let is_news = !is_same || matches!(action, Action::Try { open: true, .. } | Action::Return { .. });
         return is_news.then_some((action, weights, Promise::NONE));
     }
     if let Some(outcome) = inputs.judged.filter(Outcome::is_worse) {
@@ -200,7 +213,7 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
         return None;
     }
     let now = shares(&inputs.weights.map(f64::from));
-    let mut new = shares(&wanted);
+    let mut new = shares(&servers.by_capacity());
     let mut moved = distance(&now, &new);
     if moved > settings.most_moved {
         for (new, now) in new.iter_mut().zip(now) {
@@ -237,48 +250,12 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
     let grown = (inputs.dwell / settings.dwell.as_secs_f64().max(1e-3)).max(1.0);
     let patience = if inputs.since.is_none_or(rested) { 1.0 } else { URGENT * grown };
     let threshold = (settings.cost + 2.0 * error * inputs.trust.max(1.0)) * patience;
-    let weights = whole(&new);
+    let weights = whole(&new, inputs.largest)?;
     (gain > threshold && weights != inputs.weights).then_some((
         Action::Reweigh,
         weights,
         Promise { response, best, gain, threshold },
     ))
-}
-
-/// The weights that the servers should have, not rounded: what they can carry. A server of which nothing is known keeps
-/// its weight in relation to the others.
-fn wanted<const N: usize>(inputs: &Inputs<N>, holds_connections: bool) -> [f64; N] {
-    let each = || inputs.estimates.iter().zip(&inputs.weights).zip(&inputs.standing);
-    let known = || {
-        each().filter(|((estimate, weight), standing)| {
-            estimate.is_known() && **weight != 0 && matches!(standing, Standing::In)
-        })
-    };
-    let capacity: f64 = known().map(|((estimate, _), _)| estimate.capacity).sum();
-    let weight: f64 = known().map(|((_, weight), _)| f64::from(*weight)).sum();
-    let scale = if capacity > 0.0 && weight > 0.0 { capacity / weight } else { 1.0 };
-    // How many requests wait at each of the other servers, so that one that is tried gets one or two. An array may have more
-    // places than the rule has servers: those have no weight.
-    let (waiting, others) = each()
-        .zip(&inputs.seen)
-        .filter(|(((_, weight), standing), _)| **weight != 0 && matches!(standing, Standing::In))
-        .fold((0.0, 0.0), |(all, count), (_, seen)| (all + f64::from(seen.waiting), count + 1.0));
-    let each_has = waiting / f64::max(others, 1.0);
-    // Where connections stay, they are shared in proportion to the weights.
-    let (trial, most) = if holds_connections { (TRIAL, 4.0 * TRIAL) } else { (1.5 / (each_has + 1.0), 1.5) };
-    let mut wanted = [0.0; N];
-    for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
-        *place = match standing {
-            Standing::Out { .. } | Standing::Excluded | Standing::Trial(Trial { paused: true, .. }) => 0.0,
-            Standing::Trial(Trial { raised, .. }) => {
-                let one = capacity / f64::max(others, 1.0);
-                (one * trial * f64::from(1_u32 << (*raised).min(10))).min(one * most)
-            }
-            Standing::In if estimate.is_known() => estimate.capacity,
-            Standing::In => f64::from(*weight) * scale,
-        };
-    }
-    wanted
 }
 
 /// Scales weights so that their sum is one.
@@ -290,10 +267,4 @@ pub(super) fn shares<const N: usize>(weights: &[f64; N]) -> [f64; N] {
 /// How much moves from one set of shares to another.
 fn distance<const N: usize>(one: &[f64; N], other: &[f64; N]) -> f64 {
     one.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
-}
-
-/// The weights as whole numbers, of which the largest is [`LARGEST`].
-fn whole<const N: usize>(weights: &[f64; N]) -> [u16; N] {
-    let largest = weights.iter().copied().fold(0.0, f64::max).max(1e-9);
-    weights.map(|weight| if weight > 0.0 { ((weight / largest * LARGEST) as u16).max(1) } else { 0 })
 }

@@ -40,6 +40,7 @@ mod settings;
 mod slow;
 mod stall;
 mod standing;
+mod wanted;
 
 use heapless::Deque;
 
@@ -53,10 +54,11 @@ pub use model::{Estimate, Observation};
 pub use reading::{Distrust, Reading};
 pub use settings::Settings;
 
-use decide::{BACK, decide};
+use decide::decide;
 use load::{Reports, correct};
 use slow::{Slowness, Which};
 use standing::Standing;
+use wanted::{BACK, LARGEST, SCALES, Servers, relation, whole};
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -71,6 +73,8 @@ pub struct Monitor<const N: usize> {
     estimates: [Estimate; N],
     reports: [Reports; N],
     weights: [u16; N],
+    /// The weight that each server has, or had when it was in use, in relation to the mean of the others in use.
+    relation: [f64; N],
     /// The earliest time at which weights are reconsidered.
     due: Instant,
     last: Instant,
@@ -85,6 +89,8 @@ pub struct Monitor<const N: usize> {
     disturbed: bool,
     /// When the present weights were set, if nothing that was measured under them has arrived yet; otherwise `None`.
     unseen: Option<Instant>,
+    /// The last decision whose weights something was measured under, so that nothing older is to come.
+    seen_number: u32,
     /// When the first measurement under the present weights arrived, if that was late.
     seen_since: Instant,
     number: u32,
@@ -110,6 +116,7 @@ impl<const N: usize> Monitor<N> {
             estimates: [Estimate::UNKNOWN; N],
             reports: [Reports::NONE; N],
             weights,
+            relation: [1.0; N],
             due: Instant::ZERO,
             last: Instant::ZERO,
             dwell: settings.dwell.as_secs_f64(),
@@ -118,6 +125,7 @@ impl<const N: usize> Monitor<N> {
             began: Instant::ZERO,
             disturbed: false,
             unseen: None,
+            seen_number: 0,
             seen_since: Instant::ZERO,
             number: 0,
             decisions: Deque::new(),
@@ -203,21 +211,47 @@ impl<const N: usize> Monitor<N> {
     }
 
     /// Excludes a server from decisions, or includes it again: one that is being maintained, or that a rule or an
-    /// operator has forbidden. It gets no weight while it is excluded, and comes back with a small one, as an ejected
-    /// server does. Returns whether anything has changed.
+    /// operator has forbidden. At once, without a decision, its [weight](Self::weights) is zero, unless no other has
+    /// one, or one as that of an ejected server that comes back: give the weights to the rule, or say with
+    /// [`adopt`](Self::adopt) which others it has. Returns whether anything has changed.
     pub fn exclude(&mut self, server: usize, excluded: bool) -> bool {
-        let (Some(standing), Some(estimate)) = (self.standing.get_mut(server), self.estimates.get_mut(server)) else {
+        let (Some(standing), Some(estimate)) = (self.standing.get(server), self.estimates.get_mut(server)) else {
             return false;
         };
         if excluded == matches!(standing, Standing::Excluded) {
             return false;
         }
-        *standing = if excluded { Standing::Excluded } else { Standing::In };
         if !excluded {
             estimate.ramp();
         }
+        self.note_relation();
+        if let Some(standing) = self.standing.get_mut(server) {
+            *standing = if excluded { Standing::Excluded } else { Standing::In };
+        }
+        let mut back = [None; N];
+        if let Some((back, relation)) = back.get_mut(server).zip(self.relation.get(server)).filter(|_| !excluded) {
+            *back = Some(*relation);
+        }
+        let servers = Servers {
+            standing: &self.standing,
+            estimates: &self.corrected().0,
+            weights: &self.weights,
+            seen: &self.window,
+            back: &back,
+            holds_connections: self.settings.holds_connections,
+        };
+        if let Some(weights) = whole(&servers.kept(), LARGEST) {
+            self.adopt(weights);
+        }
         self.disturbed = true;
         true
+    }
+
+    /// Notes the weights of the servers in use, for when they come back after something has happened to them.
+    fn note_relation(&mut self) {
+        for (mine, new) in self.relation.iter_mut().zip(relation(&self.standing, &self.weights)) {
+            *mine = new.unwrap_or(*mine);
+        }
     }
 
     /// How much of what the model says comes true, estimated from past outcomes. Promises are multiplied by it.
@@ -255,19 +289,24 @@ impl<const N: usize> Monitor<N> {
             (self.last, self.began, self.due) = (now, now, now + self.settings.interval);
             return None;
         }
-        let before = core::mem::replace(&mut self.last, now);
+        let last = core::mem::replace(&mut self.last, now);
         for ((window, reports), seen) in self.window.iter_mut().zip(&mut self.reports).zip(seen) {
             window.add(seen);
             reports.count(seen);
         }
         let was_late = self.unseen.is_some_and(|since| now.duration_since(since) > self.settings.longest_delay);
         let is_current = is_current || was_late || self.unseen.is_none();
-        if is_current && self.unseen.take().is_some_and(|since| since != before) {
+        if is_current {
+            self.seen_number = self.number;
+        }
+        if is_current && self.unseen.take().is_some_and(|since| since != last) {
             // What was counted until now says nothing about the present weights. Requests that wait now still count.
             (self.seen_since, self.window, self.began, self.due) =
                 (now, seen.map(|seen| seen.state()), now, now + self.settings.interval);
         }
         let length = now.duration_since(self.began).as_secs_f64();
+        self.note_relation();
+        let before = self.standing;
         let mut next = self.eject_slow(Which::OnTrial, seen, length, now);
         for (server, seen) in seen.iter().enumerate() {
             let usual = self.usual(server);
@@ -298,14 +337,22 @@ impl<const N: usize> Monitor<N> {
             next = self.eject_slow(Which::InUse, &window, length, now).or(next);
         }
         let (estimates, reported) = self.corrected();
-        let inputs = Inputs {
+        let mut back = [None; N];
+        for ((place, relation), (before, now)) in
+            back.iter_mut().zip(self.relation).zip(before.iter().zip(&self.standing))
+        {
+            *place = matches!((before, now), (Standing::Trial(_), Standing::In)).then_some(relation);
+        }
+        let mut inputs = Inputs {
             at: now,
             seconds: length,
             seen: self.window,
             estimates,
             reported,
             standing: self.standing,
+            back,
             weights: self.weights,
+            largest: LARGEST,
             trust: self.trust,
             trigger: next,
             since: self.last_change().map(|decision| decision.inputs.at),
@@ -322,7 +369,20 @@ impl<const N: usize> Monitor<N> {
         if next.is_none() && !is_current {
             return None;
         }
-        let (action, weights, promise) = decide(&inputs, &self.settings)?;
+        let mut made = None;
+        for largest in SCALES {
+            inputs.largest = largest;
+            made = decide(&inputs, &self.settings);
+            // Reports of a time in which these weights were in force before may still be on their way.
+            let is_known = |weights| {
+                let unseen = self.decisions.iter().filter(|decision| decision.number > self.seen_number);
+                unseen.map(|decision| decision.inputs.weights).any(|before| before == weights)
+            };
+            if !made.is_some_and(|(_, weights, _)| is_known(weights)) {
+                break;
+            }
+        }
+        let (action, weights, promise) = made?;
         self.weights = weights;
         self.disturbed = false;
         self.unseen = Some(now);

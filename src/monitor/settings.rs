@@ -19,9 +19,10 @@ pub struct Settings {
     pub longest_dwell: Duration,
     /// What a change costs, in seconds of waiting: 0.1.
     pub cost: f64,
-    /// The largest part of all shares that is moved at once: 0.2. Ejection is exempt.
+    /// The largest part of all shares that is moved at once: 0.2. Exempt are an ejection, a trial and a return; the last
+    /// two change the weight of one server alone, and nothing between the others.
     pub most_moved: f64,
-    /// The smallest part of all shares that is worth moving: 0.03. Ejection is exempt.
+    /// The smallest part of all shares that is worth moving: 0.03. The same are exempt.
     pub least_moved: f64,
     /// A server is ejected when more than this share of its requests fails, 0.25, ...
     pub failing: f64,

@@ -106,8 +106,11 @@ fn a_trial_pauses_until_its_outcome_is_known() {
     let quiet = [WELL, Observation::NONE, WELL];
     let tried = (0..12).find(|_| matches!(run.go(1, quiet, true)[..], [(1, Action::Try { server: 1, open: false })]));
     assert!(tried.is_some() && run.monitor.weights()[1] > 0);
+    let before = run.monitor.decisions().nth(1).unwrap().weights;
     assert_eq!(run.go(19, quiet, false), [(1, Action::Pause { server: 1 })]);
-    assert_eq!(run.monitor.weights()[1], 0);
+    // The same shares as before the trial, and other numbers: reports of that time may still be on their way.
+    let paused = run.monitor.weights();
+    assert!(paused[1] == 0 && paused != before && paused[0] == paused[2], "{before:?} {paused:?}");
     // Failures: it is out again, which changes no weight.
     let mut other = Run { monitor: run.monitor.clone(), quarters: run.quarters };
     assert_eq!(other.go(1, [WELL, Observation { failures: 1, ..Observation::NONE }, WELL], false), []);

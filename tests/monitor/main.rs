@@ -4,5 +4,6 @@ mod decisions;
 mod late;
 mod load;
 mod readings;
+mod returns;
 mod samples;
 mod undo;

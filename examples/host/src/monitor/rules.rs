@@ -171,7 +171,10 @@ impl Demands {
             // The fixed servers leave nothing for the others: the weights stay as wanted.
             return (*wanted, Vec::new());
         }
-        (shares.map(|share| if share > 0.0 { ((share / largest * 20_000.0).round() as u16).max(1) } else { 0 }), by)
+        // By its scale the model may tell weights apart that are the same shares.
+        let scale = wanted.iter().copied().max().filter(|most| (19_000..20_000).contains(most)).unwrap_or(20_000);
+        let one = |share: f64| ((share / largest * f64::from(scale)).round() as u16).max(1);
+        (shares.map(|share| if share > 0.0 { one(share) } else { 0 }), by)
     }
 }
 
