@@ -38,6 +38,7 @@ fn closes<const M: usize>() {
 
 #[test]
 fn a_copy_of_an_answer_answers_nothing() {
+    copies::<0>();
     copies::<SLOW>();
 }
 
@@ -64,6 +65,7 @@ fn copies<const M: usize>() {
 
 #[test]
 fn what_was_on_its_way_answers_nothing() {
+    crosses::<0>();
     crosses::<SLOW>();
 }
 
@@ -80,6 +82,7 @@ fn crosses<const M: usize>() {
 
 #[test]
 fn what_the_client_repeats_asks_for_nothing() {
+    repeats::<0>();
     repeats::<SLOW>();
 }
 

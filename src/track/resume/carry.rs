@@ -6,6 +6,8 @@ use super::{
     TIMESTAMPS, UNHEARD, UNSCALED, word,
 };
 use crate::connection::Direction;
+#[cfg(target_pointer_width = "64")]
+use crate::track::sequence::Sequences;
 use crate::wire::checksum::Delta;
 use crate::wire::options::{self, Offer, Options};
 #[cfg(target_pointer_width = "64")]
@@ -19,7 +21,7 @@ impl ResumeSlot {
     ///
     /// The segment is whole or a first fragment; fields that its header lacks are ignored. Of a segment that is not
     /// [believed](Placed::is_believed) nothing is noted: its receiver will judge it.
-    pub(crate) fn carry_placed(
+    pub(crate) fn carry(
         &mut self,
         direction: Direction,
         seen: &Segment,
@@ -46,27 +48,18 @@ impl ResumeSlot {
         self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
     }
 
-    /// The same as [`carry_placed`](Self::carry_placed) for a segment of the fast path, whose numbers fit, that is no
-    /// [common](Self::note_common) one.
+    /// The same for a segment that passes [unchanged](Self::is_plain), has ACK and neither SYN, FIN nor RST, and no
+    /// options but timestamps where nearly every sender puts them (RFC 7323, appendix A). Any other segment gives
+    /// `None`, and nothing is noted. `bytes` are the header, and `before` the numbers before the segment, which fits them.
     #[cfg(target_pointer_width = "64")]
-    pub(crate) fn carry(
+    #[inline(always)]
+    pub(crate) fn note_common(
         &mut self,
         direction: Direction,
         seen: &Segment,
-        attempt: Attempt,
-        sent: u32,
-        bytes: &mut [u8],
-    ) -> Delta {
-        let placed = Placed { attempt, is_believed: true, is_first: false, takes_turn: seen.data != 0 };
-        self.carry_placed(direction, seen, placed, sent, bytes)
-    }
-
-    /// The same for a segment that passes [unchanged](Self::is_plain), has ACK and neither SYN, FIN nor RST, and no
-    /// options but timestamps where nearly every sender puts them (RFC 7323, appendix A). Any other segment gives
-    /// `None`, and nothing is noted. `bytes` are the header. Its numbers fit.
-    #[cfg(target_pointer_width = "64")]
-    #[inline(always)]
-    pub(crate) fn note_common(&mut self, direction: Direction, seen: &Segment, bytes: &[u8]) -> Option<()> {
+        before: &Sequences,
+        bytes: &[u8],
+    ) -> Option<()> {
         let header = bytes.first_chunk::<HEADER>()?;
         let clock = match header[12] >> 4 {
             5 => None,
@@ -74,7 +67,10 @@ impl ResumeSlot {
             _ => return None,
         };
         let window = u16::from_be_bytes([header[14], header[15]]);
-        if seen.data != 0 {
+        // Whose turn it is seldom changes.
+        if self.has(ASKED) != matches!(direction, Direction::ToServer)
+            && Placed::plain(direction, seen, before).takes_turn
+        {
             self.turn(direction);
         }
         let known = match direction {

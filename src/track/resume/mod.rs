@@ -144,6 +144,17 @@ impl Placed {
         };
         Self { attempt, is_believed, is_first, takes_turn: is_believed && takes_turn }
     }
+
+    /// The same for a segment that [`Sequences::note_plain`] has taken.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) const fn plain(direction: Direction, segment: &Segment, before: &Sequences) -> Self {
+        let (acknowledged, sent) = before.unacknowledged(Direction::ToServer);
+        let answers = acknowledged == sent || segment.acknowledgment != acknowledged;
+        let is_new = segment.data != 0 && segment.sequence.wrapping_add(segment.data) != before.end(direction);
+        let takes_turn = is_new && (matches!(direction, Direction::ToServer) || answers);
+        Self { attempt: Attempt::None, is_believed: true, is_first: false, takes_turn }
+    }
 }
 
 /// The numbers of a server that takes over, relative to the client's.

@@ -7,7 +7,7 @@ use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::table::storage::{Parts, Storage};
 use crate::track::phase::Phase;
-use crate::track::resume::Attempt;
+use crate::track::resume::Placed;
 use crate::translator::Translator;
 use crate::translator::path::plain::Plain;
 use crate::verdict::Verdict;
@@ -49,14 +49,16 @@ impl<S: Storage> Translator<S> {
             return None;
         }
         let plain = Plain::read(packet)?;
+        let before = connection.sequences;
         let verdict = self.state.carry_in(Phase::EstablishedResumable, connection, direction, &plain, packet)?;
         let end = Header(packet.first_chunk()?).total_length();
         let bytes = packet.get_mut(HEADER..end)?;
         let segment = Segment::with(bytes.first_chunk::<{ tcp::HEADER }>()?, plain.data());
-        if resume.note_common(direction, &segment, bytes).is_none() {
+        if resume.note_common(direction, &segment, &before, bytes).is_none() {
             // The segment does not change, since no other server has taken over.
+            let placed = Placed::plain(direction, &segment, &before);
             let sent = connection.sequences.end(Direction::ToClient);
-            let _ = resume.carry(direction, &segment, Attempt::None, sent, bytes);
+            let _ = resume.carry(direction, &segment, placed, sent, bytes);
         }
         self.state.carried_resumable = true;
         Some(verdict)

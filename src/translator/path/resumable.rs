@@ -132,7 +132,7 @@ impl Table<'_> {
         let Some(resume) = self.memory.resumable.get_mut(slot as usize) else {
             return;
         };
-        let change = resume.carry_placed(direction, segment, placed, sent, parts.payload);
+        let change = resume.carry(direction, segment, placed, sent, parts.payload);
         let in_hardware = whole && self.state.config.checksums == Checksums::Hardware;
         if change != Delta(0)
             && !in_hardware
