@@ -2,6 +2,7 @@
 //! queries, whose answers are compared with those that the servers give directly.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
 use std::net::UdpSocket;
 
 use crate::dns::*;
@@ -220,7 +221,8 @@ fn a_server_that_does_not_keep_the_case_is_asked_again() {
     });
 }
 
-/// One client asks for more than there is room for, and nobody answers; another is answered all the same.
+/// One client asks for more than there is room for, and nobody answers; others are answered all the same. One in 64 shares the
+/// first one's place in the table of counts, and so its limit.
 #[test]
 fn a_client_that_is_not_answered_leaves_room_for_others() {
     in_namespace_with(PROGRAMS, || {
@@ -229,9 +231,11 @@ fn a_client_that_is_not_answered_leaves_room_for_others() {
             format!("{before}queries = 64\npatience = \"60s\"\nservers = {after}").replace("1.2.3.4/32", "1.2.3.0/24");
         let world = with_servers(Options { rules: Box::leak(text.into_boxed_str()), ..Options::PLAIN });
         let Network { client, proxy, a, .. } = &world.network;
-        const OTHER: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 77);
-        client.ip(&format!("address add {OTHER}/32 dev lo")).unwrap();
-        proxy.ip(&format!("route add {OTHER}/32 dev to-client")).unwrap();
+        let others = [77, 78, 79].map(|last| Ipv4Addr::new(1, 2, 3, last));
+        for other in others {
+            client.ip(&format!("address add {other}/32 dev lo")).unwrap();
+            proxy.ip(&format!("route add {other}/32 dev to-client")).unwrap();
+        }
         client.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.connect(SocketAddrV4::new(OWN, 53)).unwrap();
@@ -246,8 +250,18 @@ fn a_client_that_is_not_answered_leaves_room_for_others() {
         wait("all are counted", || has(&counted(), "client_limit", 184));
         assert!(has(&counted(), "asked", 16) && has(&counted(), "full", 0), "{}", counted());
         let _unbound = unbound(a, FIRST);
-        let answer = run(client, &format!("dig @{OWN} -b {OTHER} +tries=1 +timeout=60 +short name.test TXT"));
-        assert_eq!(answer, "\"behind\"\n");
+        let is_answered = |other: &Ipv4Addr| {
+            let other = *other;
+            client.run(move || {
+                let socket = UdpSocket::bind((other, 0)).unwrap();
+                socket.connect(SocketAddrV4::new(OWN, 53)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                socket.send(&query(7, "name.test", 16, 0)).unwrap();
+                let mut answer = [0; 512];
+                socket.recv(&mut answer).is_ok_and(|length| answer[..length].ends_with(b"\x06behind"))
+            })
+        };
+        assert!(others.iter().filter(|other| is_answered(other)).count() >= 2, "{}", counted());
         world.end_unjudged();
     });
 }
