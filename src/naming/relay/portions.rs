@@ -5,7 +5,7 @@ use super::RelayOutcome;
 use super::message;
 use super::record::{Noticed, RelayNotice, RelayRecord, RelayRecordError};
 use super::storage::{RelaySlot, flag};
-use super::work::{Work, restore, slot, slot_mut};
+use super::work::{Work, slot, slot_mut};
 use crate::naming::index;
 use crate::naming::question::Header;
 use crate::naming::storage::NONE;
@@ -14,11 +14,11 @@ use crate::wire::ipv4;
 impl Work<'_> {
     /// Takes a query over that another relay has asked, or its next attempt.
     pub(super) fn import(&mut self, record: &RelayRecord) -> Result<(), RelayRecordError> {
-        let query = record.query();
-        let (server, name) = self.check(record)?;
-        let header = Header::read(query).ok_or(RelayRecordError::NoQuery)?;
-        let of_client = self.state.of_client(record.client, record.asked, header);
-        let number = self.find_same(of_client, record.client, record.asked, query);
+        let (header, server, name) = self.check(record)?;
+        let (client, asked, query) = (record.client, record.asked, record.query());
+        let full = RelayRecordError::Full { capacity: self.state.capacity };
+        let of_client = self.state.of_client(client, asked, header);
+        let number = self.find_same(of_client, client, asked, query);
         // Whose port it was has been answered or given up: the other relay uses no port twice.
         let old = self.waiting_at(record.port).filter(|old| Some(*old) != number);
         if let Some(old) = old {
@@ -30,11 +30,11 @@ impl Work<'_> {
                 self.leave_port(number);
                 number
             }
-            None => self.admit(of_client, record)?,
+            None => self.admit(of_client, client, asked, query).ok_or(full)?,
         };
         if !index::insert(self.parts.ports, self.state.of_port(record.port), number) {
             self.release(number);
-            return Err(RelayRecordError::Full { capacity: self.state.capacity });
+            return Err(full);
         }
         let deadline = (self.state.now + self.state.config.patience).as_micros();
         if let Some(slot) = slot_mut(self.parts.slots, number) {
@@ -47,8 +47,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The number of a record's server, and the length of its name.
-    fn check(&self, record: &RelayRecord) -> Result<(u8, u8), RelayRecordError> {
+    /// The header of a record's query, the number of its server, and the length of its name.
+    fn check(&self, record: &RelayRecord) -> Result<(Header, u8, u8), RelayRecordError> {
         let query = record.query();
         let header = Header::read(query).filter(|header| !header.is_response()).ok_or(RelayRecordError::NoQuery)?;
         let readable = message::read(header, query).map_err(|_| RelayRecordError::NoQuery)?;
@@ -59,24 +59,7 @@ impl Work<'_> {
         }
         let server = record.server.socket();
         let number = self.state.servers.number_of(server).ok_or(RelayRecordError::UnknownServer { server })?;
-        Ok((number, readable.name as u8))
-    }
-
-    /// A slot for a record's query, in no list and at no port.
-    fn admit(&mut self, of_client: u64, record: &RelayRecord) -> Result<u32, RelayRecordError> {
-        let full = RelayRecordError::Full { capacity: self.state.capacity };
-        let number = self.allocate().ok_or(full)?;
-        if !index::insert(self.parts.clients, of_client, number) {
-            self.free(number);
-            return Err(full);
-        }
-        self.add_to_clients(record.client, 1);
-        let query = record.query();
-        if let Some(slot) = slot_mut(self.parts.slots, number) {
-            (slot.client, slot.asked, slot.length) = (record.client, record.asked, query.len() as u16);
-            restore(&mut slot.message, query, 0..query.len());
-        }
-        Ok(number)
+        Ok((header, number, readable.name as u8))
     }
 
     /// Forgets a query that was taken over: the relay that has asked for it goes on.

@@ -97,20 +97,13 @@ impl Work<'_> {
         if limit != 0 && of_clients >= limit {
             return self.drop(RelayOutcome::ClientLimit);
         }
-        let Some(number) = self.allocate() else {
+        let Some(number) = self.admit(of_client, source, asked, query) else {
             return self.drop(RelayOutcome::Full);
         };
-        if !index::insert(self.parts.clients, of_client, number) {
-            self.free(number);
-            return self.drop(RelayOutcome::Full);
-        }
-        self.add_to_clients(source, 1);
         let server = self.state.servers.take(self.state.now);
         if let Some(slot) = slot_mut(self.parts.slots, number) {
-            (slot.client, slot.asked, slot.server) = (source, asked, server);
-            (slot.length, slot.name) = (query.len() as u16, name as u8);
+            (slot.server, slot.name) = (server, name as u8);
             slot.flags = if is_signed { flag::SIGNED } else { 0 };
-            restore(&mut slot.message, query, 0..query.len());
         }
         match self.ask(number, out) {
             Some(asked) => {
@@ -142,6 +135,21 @@ impl Work<'_> {
                 None
             }
         }
+    }
+
+    /// A slot for a client's query, in no list and at no port. `None` if there is no room.
+    pub(super) fn admit(&mut self, of_client: u64, client: Endpoint, asked: Endpoint, query: &[u8]) -> Option<u32> {
+        let number = self.allocate()?;
+        if !index::insert(self.parts.clients, of_client, number) {
+            self.free(number);
+            return None;
+        }
+        self.add_to_clients(client, 1);
+        if let Some(slot) = slot_mut(self.parts.slots, number) {
+            (slot.client, slot.asked, slot.length) = (client, asked, query.len() as u16);
+            restore(&mut slot.message, query, 0..query.len());
+        }
+        Some(number)
     }
 
     /// Ends a query that its server has answered.
@@ -311,7 +319,7 @@ impl Work<'_> {
         self.state.waiting_at(self.parts.slots, self.parts.ports, port)
     }
 
-    pub(super) fn drop(&mut self, outcome: RelayOutcome) -> Relayed {
+    fn drop(&mut self, outcome: RelayOutcome) -> Relayed {
         self.state.counters.count(outcome);
         Relayed::Drop(outcome)
     }
@@ -325,7 +333,7 @@ impl Work<'_> {
     }
 
     /// An unused slot.
-    pub(super) fn allocate(&mut self) -> Option<u32> {
+    fn allocate(&mut self) -> Option<u32> {
         let state = &mut *self.state;
         let number = match slot(self.parts.slots, state.free) {
             Some(slot) => core::mem::replace(&mut state.free, slot.next),
@@ -346,14 +354,14 @@ impl Work<'_> {
         1 + reduce((self.state.keys.hash_client(client.address) >> 32) as u32, self.state.capacity as u32)
     }
 
-    pub(super) fn add_to_clients(&mut self, client: Endpoint, change: i32) {
+    fn add_to_clients(&mut self, client: Endpoint, change: i32) {
         let place = self.place_of(client);
         if let Some(slot) = slot_mut(self.parts.slots, place) {
             slot.of_clients = slot.of_clients.saturating_add_signed(change);
         }
     }
 
-    pub(super) fn free(&mut self, number: u32) {
+    fn free(&mut self, number: u32) {
         if let Some(slot) = slot_mut(self.parts.slots, number) {
             slot.length = 0;
             slot.next = core::mem::replace(&mut self.state.free, number);
@@ -414,7 +422,7 @@ pub(super) fn slot_mut(slots: &mut [RelaySlot], number: u32) -> Option<&mut Rela
 }
 
 /// Copies a range of one message into another.
-pub(super) fn restore(message: &mut [u8], from: &[u8], range: core::ops::Range<usize>) {
+fn restore(message: &mut [u8], from: &[u8], range: core::ops::Range<usize>) {
     if let (Some(to), Some(from)) = (message.get_mut(range.clone()), from.get(range)) {
         to.copy_from_slice(from);
     }

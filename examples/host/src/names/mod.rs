@@ -123,6 +123,7 @@ impl Naming {
         self.datagrams(|datagrams| datagrams.apply(now, notices)).unwrap_or(notices.len())
     }
 
+    /// Does something with the relay of datagrams, if there is one, and notes when it is due.
     fn datagrams<T>(&self, work: impl FnOnce(&mut Datagrams) -> T) -> Option<T> {
         let mut state = self.lock();
         let datagrams = state.datagrams.as_mut()?;
@@ -216,11 +217,7 @@ impl Naming {
             return None;
         }
         let (parts, _) = parts(header, packet)?;
-        let mut state = self.lock();
-        let datagrams = state.datagrams.as_mut()?;
-        let out = parts.iter().filter_map(|part| datagrams.query(now, part)).collect();
-        self.set_due(datagrams);
-        Some(out)
+        self.datagrams(|datagrams| parts.iter().filter_map(|part| datagrams.query(now, part)).collect())
     }
 
     /// Does what is due; returns packets to send.
@@ -229,11 +226,8 @@ impl Naming {
         if self.is_due(now) {
             self.work(now, &mut self.lock(), translator, &mut out);
         }
-        if self.datagrams_due.load(Ordering::Relaxed) <= now.as_micros()
-            && let Some(datagrams) = &mut self.lock().datagrams
-        {
-            datagrams.poll(now, &mut out);
-            self.set_due(datagrams);
+        if self.datagrams_due.load(Ordering::Relaxed) <= now.as_micros() {
+            self.datagrams(|datagrams| datagrams.poll(now, &mut out));
         }
         out
     }

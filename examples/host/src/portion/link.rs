@@ -45,13 +45,13 @@ pub struct Status {
     pub refused: AtomicU64,
     /// How often all connections were sent.
     pub complete: AtomicU64,
-    /// Queries at DNS servers, and what became of them: sent, received, received and refused, and those that could not be sent.
+    /// Records and notices of relayed DNS queries sent.
     pub queries_sent: AtomicU64,
-    /// See above.
+    /// Those received.
     pub queries_received: AtomicU64,
-    /// See above.
+    /// Those received that the naming server refused.
     pub queries_refused: AtomicU64,
-    /// See above.
+    /// Those that could not be sent.
     pub queries_lost: AtomicU64,
 }
 
