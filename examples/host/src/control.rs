@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
 use crate::config::{Control, ControlKey, MAX_KEYS, Routed};
-use crate::lending::{AllRouters, WithNaming};
+use crate::all_routers::{AllRouters, WithNaming};
 use crate::names::Naming;
 use crate::shard::Handle;
 use crate::listen;
@@ -139,7 +139,7 @@ impl ControlPort {
             let Ok((length, from)) = self.socket.recv_from(&mut request) else {
                 return false;
             };
-            // Only an authentic request stops the shards; they go on before the answer is sent.
+            // Only an authentic request locks the routers; they are free again before the answer is sent.
             let mut all = WithNaming::of(AllRouters::of(shards), self.naming.as_deref(), &self.rights)
                 .refusing_unrouted(self.comes_here.as_ref());
             let handled = self.agent.handle(now, &mut all, from, &request[..length], &mut answer);
@@ -169,7 +169,7 @@ impl ControlPort {
         }
     }
 
-    /// Sends monitors the measurements that they have subscribed to. The shards stop for each page, and go on between two.
+    /// Sends monitors the measurements that they have subscribed to. The routers are locked for each page, and free between two.
     fn report(&mut self, clock: &Clock, shards: &[Handle]) {
         let mut answer = [0; MAX_ANSWER];
         for _ in 0..REPORTS_IN_A_ROW {

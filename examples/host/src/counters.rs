@@ -79,10 +79,10 @@ counters! {
     send_failed,
     /// Super-packets and unfinished checksums that the device refused, and that were finished here.
     offload_refused,
-    /// Packets that came to another shard's queue and were handed over.
-    handed_over,
-    /// Packets for another shard, whose ring was full.
-    ring_full,
+    /// Packets that came out of another queue than that of the shard that owns their connection.
+    other_queue,
+    /// Packets whose shard has ended: dropped.
+    owner_ended,
     /// Events that subscribers at the port for instructions did not get, since they did not fetch them fast enough.
     control_events_lost,
     /// TCP connections that another server has taken over while their clients kept them.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
-//!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
-//!   control   a thread for instructions; lending: the routers of all shards at once
+//!   shard     a thread: a queue of the device, and a router, which the threads of other queues use too
+//!   control   a thread for instructions; all_routers: the routers of all shards at once
 //!   report    a thread that reports to a collector, as IPFIX
 //!   portion   the other process, where each translates one direction only
 //!   router    a packet's way: checked, translated, sent on, or answered
@@ -28,6 +28,7 @@ macro_rules! linux {
 }
 
 linux! {
+    pub mod all_routers;
     pub mod cli;
     pub mod clock;
     pub mod config;
@@ -40,7 +41,6 @@ linux! {
     pub mod http;
     pub mod icmp;
     pub mod lab;
-    pub mod lending;
     pub mod limiter;
     mod listen;
     pub mod listeners;

@@ -17,12 +17,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use byway::{
-    Connection, DatagramId, DropReason, Heap, Instant, Match, Prefix, Protocol, Record, RecordError, State, TRANSMIT_BUFFER, Translator, Verdict,
+    Connection, DatagramId, DropReason, Heap, Instant, Match, Prefix, Protocol, Record, RecordError, State, Translator, Verdict,
 };
 
 use crate::counters::Counters;
 use crate::held::{Given, Held};
-use crate::icmp::{self, Error, Quote};
+use crate::icmp::{Error, Quote};
 use crate::limiter::Limiter;
 use crate::names::{Named, Naming};
 use crate::packet::{self, Fault};
@@ -33,8 +33,7 @@ use crate::strays::Strays;
 use crate::tap::Tap;
 use crate::vnet::{LENGTH, VnetHeader};
 
-/// The longest segment of a hand-over, in bytes.
-const SEGMENT: usize = 1500;
+mod own;
 
 /// Where packets are sent.
 pub trait Output {
@@ -57,6 +56,17 @@ pub struct Settings {
     pub resumable: Option<resumable::Settings>,
     /// The direction of packets that can arrive before the other portion's record of their connection.
     pub early: Option<Direction>,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It leaves as it is now.
+    Leaves,
+    /// It is kept until another comes.
+    Waits,
+    /// Nothing more happens to it.
+    Ends,
 }
 
 /// A router with its translator: one shard.
@@ -183,47 +193,73 @@ impl Router {
 
     /// Routes what came to this shard alone: a [`VnetHeader`] and a packet.
     pub fn forward(&mut self, now: Instant, frame: &mut [u8], out: &mut impl Output) {
-        self.take(now, frame, Given::Alone, out);
+        if let Some(length) = self.take(now, frame, Given::Alone, out) {
+            out.send(frame.get(..length).unwrap_or_default(), &mut self.counters);
+        }
     }
 
-    /// Routes what was given to this shard, or to every shard.
-    pub fn take(&mut self, now: Instant, frame: &mut [u8], given: Given, out: &mut impl Output) {
+    /// Routes what was given to this shard, or to every shard. If the frame leaves, returns its length: it is the caller who
+    /// sends it, when this router is free for others again. What else leaves goes to `out`.
+    #[must_use = "it is the caller who sends the frame"]
+    pub fn take(&mut self, now: Instant, frame: &mut [u8], given: Given, out: &mut impl Output) -> Option<usize> {
         self.counters.received += 1;
         self.counters.received_bytes += frame.len().saturating_sub(LENGTH) as u64;
         let Some((header, packet)) = split(frame) else {
             self.counters.malformed += 1;
-            return;
+            return None;
         };
         let total = match packet::check(packet) {
             Ok(total) => total,
-            Err(fault) => return self.count(fault),
+            Err(fault) => {
+                self.count(fault);
+                return None;
+            }
         };
         self.counters.super_packets += u64::from(header.super_packet().is_some());
-        let Some(frame) = frame.get_mut(..LENGTH + total) else {
-            return;
-        };
+        let frame = frame.get_mut(..LENGTH + total)?;
         if let Some(awaited) = self.awaits_answer(frame.get(LENGTH..).unwrap_or_default())
             && self.early.as_mut().is_some_and(|early| early.keep(now, awaited, frame))
         {
             self.counters.early_kept += 1;
-            return;
+            return None;
         }
-        self.route(now, &header, frame, given, out);
+        let fate = self.route(now, &header, frame, given, out);
         self.speak(now, out);
+        (fate == Fate::Leaves).then_some(frame.len())
     }
 
-    /// Translates a frame and sends it on its way, and then the fragments that have waited for it.
-    fn route(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], given: Given, out: &mut impl Output) {
+    /// Translates a frame. If it is a fragment, sends it on its way at once, and then those that have waited for it.
+    fn route(
+        &mut self,
+        now: Instant,
+        header: &VnetHeader,
+        frame: &mut [u8],
+        given: Given,
+        out: &mut impl Output,
+    ) -> Fate {
         // The identity must be taken from the packet as it came.
         let datagram = frame.get(LENGTH..).and_then(DatagramId::of_fragment);
-        let waits = self.translate(now, header, frame, given, out);
-        if let (false, Some(datagram)) = (waits, datagram) {
+        let fate = self.translate(now, header, frame, given, out);
+        let Some(datagram) = datagram else {
+            return fate;
+        };
+        self.send(fate, frame, out);
+        if fate != Fate::Waits {
             // It may be the first, and those that came before it can follow. If it was dropped, they wait again.
             for (mut frame, given) in self.held.take(now, datagram) {
                 if let Some((header, _)) = split(&mut frame) {
-                    self.translate(now, &header, &mut frame, given, out);
+                    let fate = self.translate(now, &header, &mut frame, given, out);
+                    self.send(fate, &frame, out);
                 }
             }
+        }
+        Fate::Ends
+    }
+
+    /// Sends a frame, if it leaves.
+    fn send(&mut self, fate: Fate, frame: &[u8], out: &mut impl Output) {
+        if fate == Fate::Leaves {
+            out.send(frame, &mut self.counters);
         }
     }
 
@@ -237,7 +273,8 @@ impl Router {
         if let Some(mut early) = self.early.take() {
             while let Some(mut frame) = early.take() {
                 if let Some((header, _)) = split(&mut frame) {
-                    self.route(now, &header, &mut frame, Given::Alone, out);
+                    let fate = self.route(now, &header, &mut frame, Given::Alone, out);
+                    self.send(fate, &frame, out);
                 }
             }
             self.early = Some(early);
@@ -264,31 +301,6 @@ impl Router {
         self.translator.poll_at().into_iter().chain(mover).chain(naming).chain(early).chain(self.held.due()).min()
     }
 
-    /// Sends the translator's own packets.
-    pub fn speak(&mut self, now: Instant, out: &mut impl Output) {
-        self.speak_but(now, None, out);
-        if let Some(mover) = &mut self.mover {
-            let mut frame = [0; LENGTH + SEGMENT];
-            let most = LENGTH + SEGMENT.min(self.settings.mtu.into());
-            while let Some(own) = mover.poll_transmit(now, &mut self.translator, &mut frame[LENGTH..most]) {
-                out.send(&frame[..LENGTH + own.length], &mut self.counters);
-            }
-        }
-    }
-
-    /// Sends what the translator itself has to say, but no error about the packet `sent`: it leaves as it is, and its client must
-    /// not be told that it does not. The error cannot be turned off in the translator: what limits errors there also limits
-    /// the RSTs about connections that make room for others.
-    fn speak_but(&mut self, now: Instant, sent: Option<&[u8]>, out: &mut impl Output) {
-        let mut frame = [0; LENGTH + TRANSMIT_BUFFER];
-        while let Some(own) = self.translator.poll_transmit(now, &mut frame[LENGTH..]) {
-            let frame = &frame[..LENGTH + own.length];
-            if !sent.is_some_and(|sent| icmp::quotes(&frame[LENGTH..], sent)) {
-                out.send(frame, &mut self.counters);
-            }
-        }
-    }
-
     fn count(&mut self, fault: Fault) {
         match fault {
             Fault::NotIpv4 => self.counters.not_ipv4 += 1,
@@ -297,7 +309,7 @@ impl Router {
         }
     }
 
-    /// Translates a frame and sends it on its way. Returns whether it has to wait for another.
+    /// Translates a frame.
     fn translate(
         &mut self,
         now: Instant,
@@ -305,16 +317,16 @@ impl Router {
         frame: &mut [u8],
         given: Given,
         out: &mut impl Output,
-    ) -> bool {
+    ) -> Fate {
         let Some(packet) = frame.get_mut(LENGTH..) else {
-            return false;
+            return Fate::Ends;
         };
         let expires = packet::ttl(packet) <= 1;
         let local = self.translator.is_own(packet::destination(packet));
         if expires && !local {
             self.counters.ttl_exceeded += 1;
             self.complain(now, Error::TimeExceeded, Quote::of(header, packet), out);
-            return false;
+            return Fate::Ends;
         }
         let is_long = packet::is_whole_or_nothing(packet) && header.longest(packet) > usize::from(self.settings.mtu);
         if let Some(naming) = &self.naming
@@ -324,7 +336,7 @@ impl Router {
                 Named::Pass => {}
                 Named::Done(own) => {
                     self.send_own(&own, out);
-                    return false;
+                    return Fate::Ends;
                 }
                 Named::Split(own, others) => {
                     self.send_own(&own, out);
@@ -332,9 +344,10 @@ impl Router {
                         let mut frame = vec![0; LENGTH];
                         frame.extend(other);
                         // It is no query for this naming server, and passes at once.
-                        self.translate(now, &VnetHeader::NONE, &mut frame, given, out);
+                        let fate = self.translate(now, &VnetHeader::NONE, &mut frame, given, out);
+                        self.send(fate, &frame, out);
                     }
-                    return false;
+                    return Fate::Ends;
                 }
             }
         }
@@ -353,16 +366,16 @@ impl Router {
             self.tap = None;
         }
         match verdict {
-            Verdict::ToServer | Verdict::ToClient => self.send(now, quote, expires, is_long, frame, out),
+            Verdict::ToServer | Verdict::ToClient => return self.forwarded(now, quote, expires, is_long, packet, out),
             Verdict::Pass if local => self.receive(now, header, frame, out),
             Verdict::Pass => match self.policy(packet) {
                 Policy::Free if self.strays.include(now, packet, &self.translator, (&self.open, &self.policies)) => {
                     self.counters.strays_dropped += 1;
                 }
-                Policy::Free => self.send(now, quote, expires, is_long, frame, out),
+                Policy::Free => return self.forwarded(now, quote, expires, is_long, packet, out),
                 Policy::Open => {
                     self.counters.failed_open += 1;
-                    self.send(now, quote, expires, is_long, frame, out);
+                    return self.forwarded(now, quote, expires, is_long, packet, out);
                 }
                 Policy::Closed => {
                     self.counters.failed_closed += 1;
@@ -375,7 +388,7 @@ impl Router {
                 if let Some(datagram) = datagram {
                     self.held.keep(now, datagram, until, frame, given, &mut self.counters);
                 }
-                return true;
+                return Fate::Waits;
             }
             Verdict::Drop(DropReason::NoConnection) => {
                 let early = self.early.as_mut().filter(|early| early.keeps(Direction::ToClient));
@@ -385,23 +398,12 @@ impl Router {
             Verdict::Drop(reason) => {
                 if is_want_of_room(reason) && self.policy(packet) == Policy::Open {
                     self.counters.failed_open += 1;
-                    self.speak_but(now, frame.get(LENGTH..), out);
-                    self.send(now, quote, expires, is_long, frame, out);
+                    self.speak_but(now, Some(packet), out);
+                    return self.forwarded(now, quote, expires, is_long, packet, out);
                 }
             }
         }
-        false
-    }
-
-    /// Sends packets of the naming server.
-    fn send_own(&mut self, packets: &[Vec<u8>], out: &mut impl Output) {
-        let mut frame = Vec::new();
-        for packet in packets {
-            frame.clear();
-            frame.extend_from_slice(&VnetHeader::NONE.to_bytes());
-            frame.extend_from_slice(packet);
-            out.send(&frame, &mut self.counters);
-        }
+        Fate::Ends
     }
 
     fn policy(&mut self, packet: &[u8]) -> Policy {
@@ -409,77 +411,30 @@ impl Router {
         self.policies.of(packet)
     }
 
-    /// Sends a packet on: what a router does to it.
-    fn send(
+    /// What a router does to a packet that it sends on.
+    fn forwarded(
         &mut self,
         now: Instant,
         quote: Option<Quote>,
         expires: bool,
         is_long: bool,
-        frame: &mut [u8],
+        packet: &mut [u8],
         out: &mut impl Output,
-    ) {
+    ) -> Fate {
         if expires {
             self.counters.ttl_exceeded += 1;
-            return self.complain(now, Error::TimeExceeded, quote, out);
+            self.complain(now, Error::TimeExceeded, quote, out);
+            return Fate::Ends;
         }
         if is_long {
             self.counters.too_long += 1;
-            return self.complain(now, Error::FragmentationNeeded(self.settings.mtu), quote, out);
+            self.complain(now, Error::FragmentationNeeded(self.settings.mtu), quote, out);
+            return Fate::Ends;
         }
-        if let Some(packet) = frame.get_mut(LENGTH..) {
-            packet::decrement_ttl(packet);
-            out.send(frame, &mut self.counters);
-        }
+        packet::decrement_ttl(packet);
+        Fate::Leaves
     }
 
-    /// Takes a packet for this machine: it has no programs, so all it does is to answer, and to relay queries.
-    fn receive(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) {
-        self.counters.local += 1;
-        let (head, packet) = frame.split_at_mut(LENGTH);
-        if let Some(naming) = &self.naming
-            && let Some(own) = naming.relay(now, header, packet)
-        {
-            return self.send_own(&own, out);
-        }
-        if icmp::reply(packet) {
-            head.fill(0);
-            self.counters.echo_replies += 1;
-            return out.send(frame, &mut self.counters);
-        }
-        let error = match packet::protocol(packet) {
-            packet::ICMP => return,
-            packet::TCP | packet::UDP => Error::PortUnreachable,
-            _ => Error::ProtocolUnreachable,
-        };
-        let quote = Quote::of(header, packet);
-        self.complain_from(now, packet::destination(packet), error, quote, out);
-    }
-
-    fn complain(&mut self, now: Instant, error: Error, quote: Option<Quote>, out: &mut impl Output) {
-        self.complain_from(now, self.settings.address, error, quote, out);
-    }
-
-    fn complain_from(
-        &mut self,
-        now: Instant,
-        from: Ipv4Addr,
-        error: Error,
-        quote: Option<Quote>,
-        out: &mut impl Output,
-    ) {
-        let Some(quote) = quote else {
-            return;
-        };
-        if !self.errors.take(now) {
-            self.counters.icmp_errors_limited += 1;
-            return;
-        }
-        self.counters.icmp_errors += 1;
-        let mut frame = vec![0; LENGTH];
-        frame.extend(quote.error(error, from));
-        out.send(&frame, &mut self.counters);
-    }
 }
 
 /// The parts of a frame.

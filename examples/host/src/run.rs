@@ -13,12 +13,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use crate::all_routers::AllRouters;
 use crate::clock::{self, Clock};
 use crate::config::{self, Before, Config, ConfigError, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Door, Offer, Waiting};
-use crate::lending::AllRouters;
 use crate::listeners::Listeners;
 use crate::metrics::{Handles, Threaded};
 use crate::names::{Counts, Naming};
@@ -103,7 +103,7 @@ impl Running {
         // If originals are drawn the routers stand still from here on, so that what is in use stays so; else only for the changes.
         let there = match config.draws() {
             true => {
-                let first = all.borrow().and_then(|mut routers| routers.next()).ok_or("a shard has ended")?;
+                let first = all.lock().and_then(|mut routers| routers.next()).ok_or("a shard has ended")?;
                 Some(self.there(&first.translator))
             }
             false => None,
@@ -112,19 +112,19 @@ impl Running {
         let config = config.draw(before).map_err(|error| error.to_string())?;
         let changes = Changes::between(&self.said, &config);
         // Nothing else is done to the shards in between, so what they accept now they accept in a moment.
-        for router in all.borrow().ok_or("a shard has ended")? {
+        for router in all.lock().ok_or("a shard has ended")? {
             changes.check(&mut router.translator)?;
         }
-        if let (Some(naming), Some(first)) = (&self.naming, all.borrow().and_then(|mut routers| routers.next())) {
-            // Routers are borrowed before names are locked.
+        if let (Some(naming), Some(first)) = (&self.naming, all.lock().and_then(|mut routers| routers.next())) {
+            // Routers are locked before names.
             changes.check_names(&naming.lock().names, naming.capacity(), &first.translator)?;
         }
-        for router in all.borrow().ok_or("a shard has ended")? {
+        for router in all.lock().ok_or("a shard has ended")? {
             changes.apply(&mut router.translator)?;
             router.fail_open(changes.open().clone());
         }
         // Entries are tied to rules, so these came first.
-        if let (Some(naming), Some(first)) = (&self.naming, all.borrow().and_then(|mut routers| routers.next())) {
+        if let (Some(naming), Some(first)) = (&self.naming, all.lock().and_then(|mut routers| routers.next())) {
             let names = &mut naming.lock().names;
             changes.names().apply(names, &first.translator)?;
             // An entry of an instruction may be tied to a rule that has gone.
@@ -181,8 +181,8 @@ impl Running {
                 Err(_) => failed = Some(PANICKED.into()),
             }
         }
-        // After all have ended, so that none hands packets over any more.
-        parts.extend(shards.into_iter().map(Shard::finish));
+        // After all have ended, so that none has a packet for another any more.
+        parts.extend(shards.into_iter().filter_map(Shard::finish));
         (parts, port, failed)
     }
 

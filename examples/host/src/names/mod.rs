@@ -138,7 +138,7 @@ impl Naming {
         self.capacity
     }
 
-    /// The names and the stack. Routers, if they are needed too, are borrowed first: a shard may wait for the lock.
+    /// The names and the stack. Routers, if they are needed too, are locked first, as for a packet.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         // The lock can be used although a thread has panicked with it: each change leaves the table whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

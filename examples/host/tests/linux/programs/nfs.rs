@@ -264,7 +264,7 @@ fn exchange_the_server(options: Options) {
     );
     assert!((1..LENGTH * 6 / 10).contains(&from_b), "{from_b} bytes from the second server");
     let counted = world.end();
-    for reason in ["failed_closed", "ring_full", "send_failed"] {
+    for reason in ["failed_closed", "owner_ended", "send_failed"] {
         assert_eq!(count(&counted, reason), 0, "{counted}");
     }
 }
