@@ -80,7 +80,7 @@ count() {
             count "redivert/$protocol/$call" --row redivert --protocol "$protocol" --call $call
         done
         count "sweep/$protocol" --row sweep --protocol "$protocol"
-        for call in export import; do
+        for call in export import import_burst; do
             count "snapshot/$protocol/$call" --row snapshot --protocol "$protocol" --call $call
         done
         count "hashbrown/$protocol" --row hashbrown --protocol "$protocol" --call single

@@ -27,6 +27,7 @@ NAMES = {
     "sweep": "a call of `poll` after it",
     "export": "snapshot, a connection",
     "import": "restore, a connection",
+    "import_burst": "restore in bursts, a connection",
 }
 
 
@@ -34,7 +35,7 @@ def name_of(one):
     """What a row is called in the table."""
     if one["row"] == "limit":
         return f"limit {one['limit']}"
-    if one["call"] in (None, "export", "import"):
+    if one["call"] in (None, "export", "import", "import_burst"):
         return NAMES[one["call"] or one["row"]]
     names = {
         "redivert": "next packet after a re-divert",

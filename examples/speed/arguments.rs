@@ -24,7 +24,7 @@ usage: speed [--flows N,N,...] [--pass N] [--json] [--cores N]
   --row ROW         run one row alone, for a tool that counts instructions under `timed_chunk`;
                     prints how many packets went through it
   --protocol P      udp or tcp [udp]
-  --call C          single, burst, export or import [any]
+  --call C          single, burst, export, import or import_burst [any]
   --direction D     to_server or to_client [any]
   --chunks N        chunks of 256 packets [20]
 ";

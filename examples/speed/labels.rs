@@ -59,6 +59,8 @@ pub(crate) enum Call {
     Export,
     /// Of a snapshot: records become connections.
     Import,
+    /// The same, with many records a call.
+    ImportBurst,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +191,7 @@ impl Measure {
 }
 
 impl Call {
-    pub(crate) const ALL: &[Self] = &[Self::Single, Self::Burst, Self::Export, Self::Import];
+    pub(crate) const ALL: &[Self] = &[Self::Single, Self::Burst, Self::Export, Self::Import, Self::ImportBurst];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -197,6 +199,7 @@ impl Call {
             Self::Burst => "burst",
             Self::Export => "export",
             Self::Import => "import",
+            Self::ImportBurst => "import_burst",
         }
     }
 }

@@ -4,7 +4,7 @@ use core::cell::RefCell;
 use core::net::Ipv4Addr;
 use std::rc::Rc;
 
-use ::byway::{RECORD_LENGTH, Record, Redivert, Verdict};
+use ::byway::{Imported, RECORD_LENGTH, Record, Redivert, Verdict};
 use byway_testing::Dice;
 
 use crate::episodes::Churn;
@@ -20,7 +20,7 @@ const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 1, 1), Ipv4Addr::new(198,
 const INSTRUCTIONS: u32 = 32;
 
 /// How many connections one call of `poll` looks at. Were it fewer, some would not move, and the row would fail.
-const LOOKS: u32 = 64;
+const LOOKS: u32 = 40;
 
 /// A translator whose connections all stand on one server.
 pub(crate) struct Moving {
@@ -217,16 +217,27 @@ impl Snapshot {
     fn import(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let churn = &mut *self.to.borrow_mut();
         churn.empty(&mut Stopwatch::stopped())?;
-        let (records, mut result) = (&self.records, Ok(()));
+        let (records, mut result, at_once) = (&self.records, Ok(()), self.call == Call::ImportBurst);
+        let (mut read, mut imported) = (Vec::with_capacity(CHUNK), vec![Ok(Imported::New); CHUNK]);
         let subject = &mut churn.subject;
         for records in records.chunks(CHUNK) {
             stopwatch.over(records.len(), &mut self.chunk, &mut |_| {
-                result = records.iter().try_for_each(|bytes| {
-                    let record = Record::from_bytes(bytes).map_err(|error| error.to_string())?;
+                let read_all = records.iter().map(|bytes| Record::from_bytes(bytes));
+                if at_once {
+                    read.clear();
+                    read.extend(read_all.filter_map(Result::ok));
+                    subject.translator.import_burst(subject.now, &read, &mut imported);
+                    return;
+                }
+                result = read_all.into_iter().try_for_each(|record| {
+                    let record = record.map_err(|error| error.to_string())?;
                     subject.translator.import(subject.now, &record).map_err(|error| error.to_string())?;
                     Ok::<_, String>(())
                 });
             });
+            if let Some(why) = imported.iter().find_map(|result| result.err()) {
+                return Err(why.to_string());
+            }
             result.clone()?;
         }
         subject.hear();
@@ -259,12 +270,12 @@ impl Row for Snapshot {
 
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
         let count = self.records.len() as u32;
-        if self.call == Call::Import {
+        if self.call != Call::Export {
             self.export(&mut Stopwatch::stopped())?;
         }
         effort.repeat(count, |stopwatch| match self.call {
-            Call::Import => self.import(stopwatch),
-            _ => self.export(stopwatch),
+            Call::Export => self.export(stopwatch),
+            _ => self.import(stopwatch),
         })
     }
 }

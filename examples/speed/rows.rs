@@ -85,6 +85,7 @@ pub(crate) fn all(connections: u32, protocol: Protocol, only: Option<Measure>) -
         let subject = filled(&flows, Settings::Usual)?;
         rows.push(Snapshot::row(&subject, &churn, Call::Export));
         rows.push(Snapshot::row(&subject, &churn, Call::Import));
+        rows.push(Snapshot::row(&subject, &churn, Call::ImportBurst));
     }
     Ok(rows)
 }

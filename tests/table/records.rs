@@ -153,6 +153,44 @@ fn a_restart_with_a_snapshot_loses_no_connection() {
     assert_eq!(state(&after, Protocol::Tcp, client(0), original), Some(State::Closing));
 }
 
+/// A burst is what as many single calls are, also where records are about one connection, are refused, or find no room.
+#[test]
+fn a_burst_of_records_is_as_many_imports() {
+    let mut before = translator(config());
+    rules(&mut before);
+    for n in 0..150 {
+        connect(&mut before, s(1_000), client(n), at(ORIGINAL));
+        ask_and_answer(&mut before, s(1_000 + u64::from(n)), client(n), at("100.100.100.101:53"));
+    }
+    let mut records: Vec<_> = before.records().collect();
+    // Once more, out of order: those that are known by then are updated.
+    records.extend(records.clone().into_iter().step_by(3));
+    records.rotate_left(75);
+    assert_eq!(records.len(), 400);
+    for room in [1024, 64] {
+        let new = || {
+            let mut t = Translator::new(config(), Heap::new(room, 16)).unwrap();
+            rules(&mut t);
+            t
+        };
+        let (mut singly, mut at_once) = (new(), new());
+        let mut results = vec![Ok(Imported::New); records.len() + 1];
+        let now = s(5);
+        assert_eq!(at_once.import_burst(now, &records, &mut results), records.len());
+        let expected: Vec<_> = records.iter().map(|record| singly.import(now, record)).collect();
+        assert_eq!(results[..records.len()], expected);
+        let kinds = [
+            expected.iter().filter(|r| r.is_err()).count(),
+            expected.iter().filter(|r| **r == Ok(Imported::Updated)).count(),
+        ];
+        assert!(kinds[usize::from(room != 64)] > 20, "{kinds:?}");
+        assert_eq!(bytes_of(&singly), bytes_of(&at_once));
+        assert_eq!(singly.counters(), at_once.counters());
+        assert_eq!(at_once.import_burst(now, &records[..3], &mut results[..2]), 2);
+        assert_eq!(at_once.import_burst(now, &[], &mut results), 0);
+    }
+}
+
 /// The time without a packet goes along: a restart prolongs nothing.
 #[test]
 fn a_restored_connection_is_as_old_as_it_was() {

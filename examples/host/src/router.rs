@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use byway::{
-    Connection, DatagramId, DropReason, Heap, Instant, Match, Prefix, Protocol, Record, RecordError, State, Translator, Verdict,
+    Connection, DatagramId, DropReason, Heap, Imported, Instant, Match, Prefix, Protocol, Record, RecordError, State, Translator, Verdict,
 };
 
 use crate::counters::Counters;
@@ -34,6 +34,9 @@ use crate::tap::Tap;
 use crate::vnet::{LENGTH, VnetHeader};
 
 mod own;
+
+/// How many records are imported at once.
+const IMPORTS: usize = 64;
 
 /// Where packets are sent.
 pub trait Output {
@@ -143,10 +146,29 @@ impl Router {
     /// The translator's.
     pub fn import(&mut self, time: Instant, record: &Record) -> Result<(), RecordError> {
         self.translator.import(time, record)?;
+        self.inherit(record);
+        Ok(())
+    }
+
+    /// Continues connections of the process before. `refuse` gets the translator's reason for each one that it refuses.
+    pub fn import_all(&mut self, time: Instant, records: &[Record], mut refuse: impl FnMut(RecordError)) {
+        let mut results = [Ok(Imported::New); IMPORTS];
+        for records in records.chunks(IMPORTS) {
+            self.translator.import_burst(time, records, &mut results);
+            for (record, result) in records.iter().zip(results) {
+                match result {
+                    Ok(_) => self.inherit(record),
+                    Err(why) => refuse(why),
+                }
+            }
+        }
+    }
+
+    /// A connection of another process has come here.
+    fn inherit(&mut self, record: &Record) {
         if let (Some(mover), Some(connection)) = (&mut self.mover, record.connection()) {
             mover.inherit(connection.client_side);
         }
-        Ok(())
     }
 
     /// Takes over what the other portion knows of a connection.

@@ -313,19 +313,23 @@ fn naming(
 
 /// Imports each connection of a snapshot. The rules are there already.
 fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
-    let (mut taken, mut lost) = (0_usize, 0_usize);
-    for record in kept.records.iter().filter(|record| !record.is_second()) {
+    let mut lost = 0_usize;
+    let mut of_each = vec![Vec::new(); routers.len()];
+    let firsts = kept.records.iter().filter(|record| !record.is_second());
+    for record in firsts.clone() {
         let shard = record.connection().and_then(|connection| sharding.shard_of(&connection));
-        let router = shard.and_then(|shard| routers.get_mut(shard));
-        match router.map(|router| router.import(kept.time, record)) {
-            Some(Ok(())) => taken += 1,
-            Some(Err(why)) => {
-                lost += 1;
-                tracing::debug!("a connection is not carried on: {why}");
-            }
+        match shard.and_then(|shard| of_each.get_mut(shard)) {
+            Some(records) => records.push(*record),
             None => lost += 1,
         }
     }
+    for (router, records) in routers.iter_mut().zip(of_each) {
+        router.import_all(kept.time, &records, |why| {
+            lost += 1;
+            tracing::debug!("a connection is not carried on: {why}");
+        });
+    }
+    let taken = firsts.count() - lost;
     for record in kept.records.iter().filter(|record| record.is_second()) {
         // Its connection is in one of them.
         let imported = routers.iter_mut().any(|router| router.import(kept.time, record).is_ok());

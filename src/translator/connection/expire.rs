@@ -13,6 +13,9 @@ use crate::translator::state::{POLL_WITHIN, State, Table};
 /// How many connections of each list one call of `poll` examines.
 pub(in crate::translator) const LOOKS: usize = 64;
 
+/// How many connections one call of `poll` makes follow a re-divert. Each costs as much as opening one.
+const FOLLOWS: usize = 40;
+
 /// Longer than any time-out including its rounding up, in ticks.
 const LONGEST_SILENCE: u64 = ((Timeouts::MAX.as_secs() * 1_000_000) >> 16) + 16;
 
@@ -214,7 +217,7 @@ impl Table<'_> {
         if self.state.close_dead.is_some() {
             self.check_forgotten();
         }
-        self.sweep(LOOKS);
+        self.sweep(FOLLOWS);
         self.next_owing(LOOKS);
         self.rebuild_filter(LOOKS);
         self.adopt(LOOKS);

@@ -11,6 +11,8 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use crate::connection::{Connection, Direction};
 use crate::endpoint::Endpoint;
 use crate::table::connection::{ANY_PORT_REPLIES, Entry, SOURCE_KEPT};
+#[cfg(target_pointer_width = "64")]
+use crate::table::hash::Key;
 use crate::time::Tick;
 use crate::track::claims::{Claims, Fin};
 use crate::track::phase::Phase;
@@ -207,6 +209,15 @@ impl Record {
 
     fn end(&self, at: usize) -> Endpoint {
         Endpoint::new(u32::from_be_bytes(self.bytes(at)), u16::from_be_bytes(self.bytes(at + 4)))
+    }
+
+    /// The keys of its connection for a packet of the client and for one of the server; for a second record the latter has no
+    /// meaning.
+    #[cfg(target_pointer_width = "64")]
+    pub(super) fn keys(&self) -> [Key; 2] {
+        let [protocol] = self.bytes(3);
+        let [client, original, alternative, server] = [8, 14, 20, 26].map(|at| self.end(at));
+        [Key::new(protocol, client, original), Key::new(protocol, alternative, server)]
     }
 
     /// How long the connection had been without a packet when the record was made, to the millisecond. `None` for

@@ -188,6 +188,12 @@ impl Link {
         self.socket.as_ref()
     }
 
+    /// The rules, if they are known and it is not known that they have changed since.
+    #[must_use]
+    pub fn listed(&self) -> Option<&[Listed]> {
+        self.rules.as_deref().filter(|_| !self.is_listing)
+    }
+
     /// The rule with this match.
     #[must_use]
     pub fn rule(&self, matches: &Match) -> Option<&Listed> {

@@ -284,7 +284,7 @@ impl Run {
                 self.arriving.remove(&place);
             }
             Heard::Round { is_whole } => {
-                self.entries.entry(place).or_default().end(is_whole);
+                self.end_report(place, is_whole);
                 self.rounds.insert(place);
                 self.connections.insert(place, self.arriving.remove(&place).unwrap_or_default());
             }

@@ -215,6 +215,11 @@ impl State {
         is_other
     }
 
+    /// Notes that some of what was seen was measured before the last change.
+    pub fn note_late(&mut self) {
+        self.is_late |= self.in_force.is_some();
+    }
+
     /// Takes in what was seen since the last time, and decides.
     pub fn tick(&mut self, now: Instant, seen: &Each<Observation>) -> Option<Change> {
         self.seen = *seen;

@@ -198,9 +198,9 @@ fn only_what_was_made_ends_a_row_of_refusals() {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// A server that another rule names too comes twice in a report, with two weights. Neither says that it is late.
+/// A server that another rule names too comes twice in a report, with two weights. Both together show whether it is late.
 #[test]
-fn a_server_in_another_rule_makes_no_report_late() {
+fn a_server_in_another_rule_hides_no_late_report() {
     let (mut run, folder) = monitor("another-rule", "");
     run.services[0].adopt(&weights(3, 7));
     let report = |run: &mut Run, entries: &[(u32, usize, u16)]| {
@@ -213,10 +213,23 @@ fn a_server_in_another_rule_makes_no_report_late() {
         run.hear(0, Heard::Round { is_whole: true });
         (core::mem::take(&mut run.services[0].is_late), waiting(run).len())
     };
-    for _ in 0..3 {
-        assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 7), (2, 0, 1)]), (false, 0));
+    let other = Listed { servers: rule(&run, [1, 2]).servers, ..Listed::new("100.1.1.1".parse().unwrap()) };
+    run.links[0].rules = Some(vec![rule(&run, [3, 7]), other.clone()]);
+    report(&mut run, &[(0, 0, 3), (1, 1, 7), (2, 0, 1), (3, 1, 2)]);
+    for (entries, is_late) in [
+        ([(0, 0, 3), (1, 1, 7), (2, 0, 1), (3, 1, 2)], false),
+        ([(0, 0, 1), (1, 1, 2), (2, 0, 3), (3, 1, 7)], false),
+        ([(0, 0, 5), (1, 1, 7), (2, 0, 1), (3, 1, 2)], true),
+        ([(0, 0, 3), (1, 1, 7), (2, 0, 1), (3, 1, 4)], true),
+    ] {
+        assert_eq!(report(&mut run, &entries), (is_late, 0));
     }
+    // While the rules are being listed it is not known what they say.
+    run.links[0].is_listing = true;
+    assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 7), (2, 0, 1), (3, 1, 2)]), (true, 0));
+    run.links[0].is_listing = false;
     // Without it what is late is noticed; that costs one list, however many reports there are.
+    run.links[0].rules = Some(vec![rule(&run, [3, 7])]);
     report(&mut run, &[(0, 0, 3), (1, 1, 7)]);
     assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 7)]), (false, 0));
     for _ in 0..3 {

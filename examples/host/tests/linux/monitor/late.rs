@@ -9,6 +9,9 @@ use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use byway::{Divert, Weighted};
+use byway_testing::udp::Served;
+
 use crate::watched::*;
 
 const LATE: Duration = Duration::from_secs(3);
@@ -95,9 +98,23 @@ fn decisions(monitor: &Monitor) -> Vec<(String, u64)> {
 
 #[test]
 fn late_reports_are_waited_for() {
+    late_reports("late-reports", |_| {});
+}
+
+/// An operator's own rule names two of the servers with other weights, so that each report names these twice.
+#[test]
+fn late_reports_are_waited_for_where_other_rules_name_the_servers() {
+    late_reports("late-reports-2", |served| {
+        let group = [Weighted::new(at(SERVERS[1]), 3), Weighted::new(at(SERVERS[0]), 1)];
+        served.byway.lock().unwrap().divert(Divert::new(at("100.1.1.9:80")).to_group(&group)).unwrap();
+    });
+}
+
+fn late_reports(name: &str, prepare: impl FnOnce(&Served)) {
     let served = translator(anywhere(), true);
+    prepare(&served);
     let slow = Slow::before(served.at);
-    let monitor = Monitor::start("late-reports", &[slow.at]);
+    let monitor = Monitor::start(name, &[slow.at]);
     let traffic = Traffic::start(&served, [5, 60, 60]);
     let of = |cause: &str| -> Vec<u64> {
         decisions(&monitor).into_iter().filter(|(of, _)| of.starts_with(cause)).map(|(_, at)| at).collect()
