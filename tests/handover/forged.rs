@@ -81,6 +81,27 @@ fn forged_segments_answer_nothing() {
     assert_eq!(net.begin(), Err(Kept::NotNow));
 }
 
+/// A damaged segment is not kept while the connection stands still, in the place of what its sender will repeat.
+#[test]
+fn a_damaged_segment_takes_no_room() {
+    let mut net = at_rest::<_, 0>(Greeted { at_rest: REST, greeting: 5 });
+    net.begun();
+    let _ = net.back(NEW, (SYN | ACK, NEWS, MINE + 9), (NEW_CLOCK, 60), b"");
+    let _ = net.own();
+    let good = segment(CLIENT, at(ORIGINAL), (ACK, MINE + 9, NEXT), (1_100, OLD_CLOCK + 10), b"next question");
+    for place in [36, 45, good.len() - 1] {
+        let mut damaged = good.clone();
+        damaged[place] ^= 4;
+        let verdict = net.mover.translate(net.now, &mut net.byway, &mut damaged);
+        assert_eq!(verdict, Verdict::Drop(byway::DropReason::HandingOver));
+    }
+    assert_eq!(net.carry(good).0, Verdict::Drop(byway::DropReason::HandingOver));
+    let _ = net.back(NEW, (ACK, NEWS.wrapping_add(1), MINE + 9), (NEW_CLOCK.wrapping_add(9), 60), b"hello");
+    let own = net.own();
+    let sent = own.iter().find(|own| own.length != 0).expect("the request");
+    assert_eq!((sent.destination, sent.sequence, sent.length), (at(NEW), MINE + 9, 13));
+}
+
 /// While the connection stands still, there is room for one packet of the client: its own.
 #[test]
 fn forged_segments_during_a_move_take_no_room() {

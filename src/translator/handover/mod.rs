@@ -276,7 +276,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let place = self.runs.iter().position(is_its)?;
         byway.begin(now);
         let _ = byway.state.count(Verdict::Drop(DropReason::HandingOver));
-        if meta.checksum == ChecksumState::Complete && !incoming.is_intact() {
+        if !incoming.is_intact(meta) {
             return Some((place, Step::Goes));
         }
         let mut room = room::<R, N>(self.buffer, place);
@@ -294,7 +294,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         meta: PacketMeta,
     ) -> Verdict {
         let dropped = Verdict::Drop(DropReason::HandingOver);
-        let Some(incoming) = Incoming::read(packet) else {
+        let Some(incoming) = Incoming::read(packet).filter(|incoming| incoming.is_intact(meta)) else {
             return dropped;
         };
         let mut runs = self.runs.iter_mut().enumerate().filter_map(|(place, run)| Some((place, run.as_mut()?)));
@@ -306,7 +306,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             // The client ends the connection, and will not repeat that. Only the exact number is accepted (RFC 5961,
             // section 3.2).
             let is_exact = segment.flags & SYN == 0 && segment.sequence == run.standing.client_next;
-            if !is_exact || meta.checksum == ChecksumState::Complete && !incoming.is_intact() {
+            if !is_exact {
                 return dropped;
             }
             self.step(now, byway, place, Step::Fails(Kept::Closing));

@@ -1,6 +1,7 @@
 //! The TCP segments that a hand-over exchanges with the new server.
 
 use crate::endpoint::Endpoint;
+use crate::packet_meta::{ChecksumState, PacketMeta};
 use crate::wire::ipv4::{self, Header, TCP};
 use crate::wire::options::{self, Offer};
 use crate::wire::originate::{transport_checksum, write_ipv4};
@@ -113,9 +114,10 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    /// Whether its checksum is right.
-    pub(super) fn is_intact(&self) -> bool {
-        transport_checksum(TCP, self.source.address, self.destination.address, self.tcp) == 0
+    /// Whether its checksum is right, or is to be completed later.
+    pub(super) fn is_intact(&self, meta: PacketMeta) -> bool {
+        meta.checksum != ChecksumState::Complete
+            || transport_checksum(TCP, self.source.address, self.destination.address, self.tcp) == 0
     }
 
     /// What its options say.
