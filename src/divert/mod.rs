@@ -143,7 +143,7 @@ impl<'a> Divert<'a> {
 
     /// Distributes clients among servers by weight. A client keeps to its server as long as that is in the group, and a
     /// change of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
-    /// On a 64-bit machine a group of more than 64 servers does so in two steps, and a change moves about twice as
+    /// On a 64-bit machine a group of more than 32 servers does so in two steps, and a change moves about twice as
     /// many.
     #[must_use]
     pub const fn to_group(mut self, group: &'a [Weighted]) -> Self {
@@ -208,7 +208,7 @@ impl<'a> Divert<'a> {
     }
 
     /// Sends each new connection to the server of the group with the fewest connections for its weight, (open + 1) / weight,
-    /// instead of always sending a client to the same one. Of a group of more than 64 servers (64-bit machines) two are
+    /// instead of always sending a client to the same one. Of a group of more than 32 servers (64-bit machines) two are
     /// drawn by a hash of the client, and the less loaded of the two is taken. A weight of zero takes no new connections.
     ///
     /// Weights are then what the servers can carry, in any unit. Adding the rule again with other weights leaves existing

@@ -11,7 +11,7 @@
 use crate::table::server::{NONE, ServerSlot};
 
 /// Groups of more servers than this are large. Other groups choose among all their servers.
-pub(crate) const FEW_SERVERS: usize = 64;
+pub(crate) const FEW_SERVERS: usize = 32;
 
 /// How many clusters a large group has.
 pub(crate) const CLUSTERS: usize = 32;

@@ -10,24 +10,28 @@ pub(crate) struct Rendezvous {
     best: u32,
     cost: u32,
     weight: u32,
-    /// Decides between equal candidates, so that their order does not matter.
-    tie: u32,
+    /// Decides between candidates of equal cost, so that their order does not matter: the higher one wins.
+    hash: u64,
 }
 
 impl Rendezvous {
     /// Before the first candidate.
     pub(crate) const fn new() -> Self {
-        Self { best: 0, cost: 1, weight: 0, tie: 0 }
+        Self { best: 0, cost: 1, weight: 0, hash: 0 }
     }
 
     /// Considers another candidate. One with weight zero is never chosen.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn look(&mut self, best: u32, hash: u64, weight: u32) {
-        let (cost, tie) = (negative_log2((hash >> 32) as u32), hash as u32);
+        // Most candidates of a group are no better in either way. A small processor compares all of them in the same way.
+        if cfg!(target_pointer_width = "64") && weight <= self.weight && hash <= self.hash {
+            return;
+        }
+        let cost = negative_log2((hash >> 32) as u32);
         // cost / weight and best cost / best weight, without the division.
         let (own, least) = (u64::from(cost) * u64::from(self.weight), u64::from(self.cost) * u64::from(weight));
-        if weight != 0 && (own < least || (own == least && tie < self.tie)) {
-            *self = Self { best, cost, weight, tie };
+        if weight != 0 && (own < least || (own == least && hash > self.hash)) {
+            *self = Self { best, cost, weight, hash };
         }
     }
 
@@ -57,7 +61,10 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_near_enough() {
-        for hash in (0..=u32::MAX).step_by(65_537).chain([0, 1, 2, u32::MAX]) {
+        let mut before = u32::MAX;
+        for hash in (0..=u32::MAX).step_by(65_537).chain(u32::MAX - 70_000..=u32::MAX) {
+            assert!(negative_log2(hash) <= before || hash == u32::MAX - 70_000, "it never rises: {hash}");
+            before = negative_log2(hash);
             let exact = 32.0 - (f64::from(hash) + 1.0).log2();
             let ours = f64::from(negative_log2(hash)) / f64::from(1 << 16);
             assert!((exact - ours).abs() < 0.01, "{hash}: {ours}, not {exact}");
@@ -76,6 +83,21 @@ mod tests {
         assert_eq!(choose(&[(1, u64::MAX, 0), (2, 0, 1)]), Some(2));
         // The same cost, but different hashes.
         let (a, b) = ((1, 7 << 32 | 1, 3), (2, 7 << 32 | 2, 3));
-        assert_eq!((choose(&[a, b]), choose(&[b, a])), (Some(1), Some(1)));
+        assert_eq!((choose(&[a, b]), choose(&[b, a])), (Some(2), Some(2)));
+        let (a, b) = ((1, u64::MAX - 1, 3), (2, u64::MAX, 3));
+        assert_eq!((choose(&[a, b]), choose(&[b, a])), (Some(2), Some(2)));
+        // Whatever the hashes and weights, in any order.
+        let mut random = 1_u64;
+        let mut draw = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random
+        };
+        for _ in 0..10_000 {
+            let mut all: Vec<(u32, u64, u32)> =
+                (0..6).map(|n| (n, (draw() >> (draw() >> 58)) & !7 | u64::from(n), (draw() >> 62) as u32)).collect();
+            let first = choose(&all);
+            all.reverse();
+            assert_eq!(choose(&all), first, "{all:?}");
+        }
     }
 }

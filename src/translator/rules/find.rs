@@ -194,7 +194,7 @@ impl Table<'_> {
 
     /// The server of a rule for a client. A pseudo-random function gives one unpredictable number for client and
     /// original address; a fast hash mixes it with each server, and is not relied on for secrecy. On large processors a
-    /// group of more than 64 servers chooses by clusters.
+    /// group of more than 32 servers chooses by clusters.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
         let first = server::meant(self.memory.servers, first);
