@@ -47,6 +47,8 @@ pub(super) struct State {
 /// caller that has a socket, and [`answer_stream`](Self::answer_stream) those of a TCP connection. Like the translator
 /// it has no clock, socket or allocator, no input makes it panic, and what a query costs does not depend on the number
 /// of names. See the [module](super).
+// The state lies at small offsets from the start, before the tables: small processors reach it with short instructions.
+#[repr(C)]
 pub struct Names<N> {
     pub(super) state: State,
     pub(super) storage: N,
