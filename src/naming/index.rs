@@ -39,19 +39,18 @@ fn block(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
         let block = u128::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase())) >> ((at + BLOCK - end) * 8);
         return [block as u64, (block >> 64) as u64];
     }
-    each_byte(bytes, at, end)
+    each_byte(bytes.iter().take(end).skip(at))
 }
 
 /// Like [`block`], byte by byte.
 #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
-fn each_byte(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
-    let mut block = [0; 2];
-    for (at, byte) in bytes.get(at..end).unwrap_or_default().iter().enumerate() {
-        if let Some(word) = block.get_mut(at / 8) {
-            *word |= u64::from(byte.to_ascii_lowercase()) << (at % 8 * 8);
-        }
+fn each_byte<'a>(bytes: impl Iterator<Item = &'a u8>) -> [u64; 2] {
+    let mut block = [0; BLOCK];
+    for (to, from) in block.iter_mut().zip(bytes) {
+        *to = from.to_ascii_lowercase();
     }
-    block
+    let block = u128::from_le_bytes(block);
+    [block as u64, (block >> 64) as u64]
 }
 
 /// The hash of a pattern, made from the hash of its name.
@@ -64,7 +63,8 @@ pub(super) const fn of_pattern(hash: u64, suffix: bool) -> u64 {
 #[inline]
 fn buckets(words: usize, hash: u64) -> [usize; 2] {
     let count = (words / BUCKET).max(1) as u32;
-    [(hash >> 32) as u32, hash as u32].map(|half| reduce(half, count) as usize * BUCKET)
+    let start = |half| reduce(half, count) as usize * BUCKET;
+    [start((hash >> 32) as u32), start(hash as u32)]
 }
 
 #[inline]
@@ -102,7 +102,7 @@ impl Candidates {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn of(index: &[u32], hash: u64) -> Self {
         let (tag, starts) = (tag(hash), buckets(index.len(), hash));
-        let marks = starts.into_iter().rev().fold(0, |marks, start| marks << BUCKET | marked(index, start, tag));
+        let marks = marked(index, starts[0], tag) | marked(index, starts[1], tag) << BUCKET;
         Self { starts, marks }
     }
 
@@ -113,9 +113,11 @@ impl Candidates {
     /// The entry in the next candidate word; [`NONE`] for an unused word, whose tag is zero.
     #[inline]
     fn next(&mut self, index: &[u32]) -> Option<u32> {
+        let others = self.marks & self.marks.checked_sub(1)?;
         let at = self.marks.trailing_zeros() as usize;
-        self.marks &= self.marks.wrapping_sub(1);
-        let start = self.starts.get(at / BUCKET)?;
+        self.marks = others;
+        let [first, second] = self.starts;
+        let start = if at < BUCKET { first } else { second };
         index.get(start + at % BUCKET).map(|word| word & NUMBER)
     }
 
@@ -127,7 +129,8 @@ impl Candidates {
 }
 
 /// A bit for each word with this tag in the bucket that starts here.
-#[inline(always)]
+#[cfg_attr(target_pointer_width = "64", inline(always))]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn marked(index: &[u32], start: usize, tag: u32) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if let Some(([first, second], _)) =
@@ -164,7 +167,7 @@ pub(super) fn insert(index: &mut [u32], hash: u64, number: u32) -> bool {
 /// one.
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn put(index: &mut [u32], start: usize, old: u32, new: u32) -> bool {
-    let mut words = index.iter_mut().skip(start).take(BUCKET);
+    let mut words = index.get_mut(start..).unwrap_or_default().iter_mut().take(BUCKET);
     words.find(|word| **word & NUMBER == old).map(|word| *word = new).is_some()
 }
 
@@ -186,8 +189,9 @@ impl Insertion {
 /// The emptier of the two buckets, counting as many additional words in each as `more` says.
 #[inline]
 pub(super) fn place_for(index: &[u32], hash: u64, more: impl Fn(usize) -> isize) -> Insertion {
-    let [first, second] =
-        buckets(index.len(), hash).map(|start| Insertion { start, used: used(index, start) + more(start) });
+    let of = |start| Insertion { start, used: used(index, start) + more(start) };
+    let [first, second] = buckets(index.len(), hash);
+    let (first, second) = (of(first), of(second));
     if second.used < first.used { second } else { first }
 }
 
