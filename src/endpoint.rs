@@ -202,6 +202,12 @@ impl Prefix {
     pub(crate) const fn bits(self) -> u32 {
         self.network
     }
+
+    /// From the [`bits`](Self::bits) and the [`length`](Self::length) of a prefix.
+    #[cfg(feature = "naming")]
+    pub(crate) const fn from_parts(network: u32, length: u8) -> Self {
+        Self { network, length }
+    }
 }
 
 pub(crate) const fn mask(length: u8) -> u32 {

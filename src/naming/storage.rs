@@ -103,7 +103,7 @@ impl NameSlot {
     }
 
     pub(super) fn clients(&self) -> Prefix {
-        Prefix::new(Ipv4Addr::from_bits(self.network), self.prefix).unwrap_or(Prefix::ALL)
+        Prefix::from_parts(self.network, self.prefix)
     }
 
     pub(super) const fn set_clients(&mut self, clients: Prefix) {
@@ -149,7 +149,7 @@ impl NameSlot {
             destination: Prefix::host(Ipv4Addr::from_bits(self.address)),
             port: (port != 0).then_some(port),
             protocol: Protocol::from_number(protocol),
-            clients: Prefix::new(Ipv4Addr::from_bits(network), prefix).unwrap_or(Prefix::ALL),
+            clients: Prefix::from_parts(network, prefix),
         })
     }
 
