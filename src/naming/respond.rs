@@ -145,30 +145,32 @@ impl<N: NameStorage> Names<N> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn respond(&mut self, now: Instant, query: &Query<'_>, out: &mut [u8]) -> Answered {
         self.state.now = self.state.now.max(now);
-        let outcome = match query.asked {
+        let (outcome, length) = match query.asked {
             // Nearly all queries for other names.
-            Ok(_) if !self.may_have(query.candidates) => Outcome::Passed,
-            Err(outcome) if outcome.code().is_none() => outcome,
-            _ => return self.respond_to_own(query, out),
+            Ok(_) if !self.may_have(query.candidates) => (Outcome::Passed, 0),
+            Err(outcome) if outcome.code().is_none() => (outcome, 0),
+            _ => self.respond_to_own(query, out),
         };
         self.state.counters.count(outcome);
-        if outcome == Outcome::Passed { Answered::Pass } else { Answered::Drop(outcome) }
+        match outcome {
+            Outcome::Passed | Outcome::Suspended => Answered::Pass,
+            _ if length == 0 => Answered::Drop(outcome),
+            _ => Answered::Answer { length },
+        }
     }
 
-    /// Answers a query that may be for a name of the table.
+    /// Answers a query that may be for a name of the table. Returns the length of the answer, too; zero if there is none.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
-    fn respond_to_own(&mut self, query: &Query<'_>, out: &mut [u8]) -> Answered {
+    fn respond_to_own(&mut self, query: &Query<'_>, out: &mut [u8]) -> (Outcome, usize) {
         let mut reply = Reply { outcome: Outcome::Passed, end: HEADER, records: Records::None, edns: None };
         reply.outcome = match query.asked {
             Ok(asked) => self.find_reply(query, asked, &mut reply),
             Err(outcome) => outcome,
         };
-        let (outcome, answered) = match reply.outcome {
-            outcome @ (Outcome::Passed | Outcome::Suspended) => (outcome, Answered::Pass),
+        match reply.outcome {
+            outcome @ (Outcome::Passed | Outcome::Suspended) => (outcome, 0),
             _ => self.send(query, &mut reply, out),
-        };
-        self.state.counters.count(outcome);
-        answered
+        }
     }
 
     /// What to answer to a query with one question.
@@ -225,7 +227,7 @@ impl<N: NameStorage> Names<N> {
     }
 
     /// Writes an answer, or a shorter one or none if the client's network has had too many.
-    fn send(&mut self, query: &Query<'_>, reply: &mut Reply<'_>, out: &mut [u8]) -> (Outcome, Answered) {
+    fn send(&mut self, query: &Query<'_>, reply: &mut Reply<'_>, out: &mut [u8]) -> (Outcome, usize) {
         let Query { client, transport, .. } = *query;
         let mut truncated = false;
         if transport == Transport::Udp {
@@ -237,7 +239,7 @@ impl<N: NameStorage> Names<N> {
                 let limited = [Outcome::LimitedDropped, Outcome::LimitedCookie, Outcome::LimitedTruncated];
                 let so_far = limited.iter().fold(0, |odd, outcome| odd ^ self.state.counters.of(*outcome));
                 if so_far & 1 == 0 || reply.outcome.code() != Some(code::NONE) {
-                    return (Outcome::LimitedDropped, Answered::Drop(Outcome::LimitedDropped));
+                    return (Outcome::LimitedDropped, 0);
                 }
                 reply.records = Records::None;
                 if reply.edns.is_some_and(|edns| edns.cookie.is_some()) {
@@ -256,7 +258,7 @@ impl<N: NameStorage> Names<N> {
         let room = out.len().min(payload);
         let out = out.get_mut(..room).unwrap_or_default();
         if let Some(length) = self.write(query, reply, truncated, out) {
-            return (reply.outcome, Answered::Answer { length });
+            return (reply.outcome, length);
         }
         // It did not fit: try without the record (RFC 2181, section 9), and then without the OPT record too.
         reply.records = Records::None;
@@ -264,10 +266,7 @@ impl<N: NameStorage> Names<N> {
             reply.edns = None;
             self.write(query, reply, true, out)
         });
-        match length {
-            Some(length) => (Outcome::Truncated, Answered::Answer { length }),
-            None => (Outcome::NoRoom, Answered::Drop(Outcome::NoRoom)),
-        }
+        length.map_or((Outcome::NoRoom, 0), |length| (Outcome::Truncated, length))
     }
 
     /// Whether a query's cookies show that its source is real.
