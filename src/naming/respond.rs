@@ -20,6 +20,9 @@ const PLAIN: usize = 512;
 const SOA: usize = 2 + 10 + 23;
 const COOKIE_OPTION: usize = 4 + 8 + cookie::COOKIE;
 
+/// REFRESH, RETRY and EXPIRE of the SOA record: an hour, ten minutes and a day. Nobody transfers this zone.
+const SOA_TIMES: [[u8; 4]; 3] = [3600_u32.to_be_bytes(), 600_u32.to_be_bytes(), 86_400_u32.to_be_bytes()];
+
 /// How a query arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -298,16 +301,15 @@ impl<N: NameStorage> Names<N> {
         let is_authority = matches!(reply.records, Records::Soa { is_answer: false, .. });
         let [id, ..] = header.0;
         let has_question = reply.end > HEADER;
-        let [questions, answers, authorities, additional] =
-            [has_question, is_answer, is_authority, reply.edns.is_some()].map(u16::from);
-        out.words(&[id, flags, questions, answers, authorities, additional]);
+        let (questions, additional) = (u16::from(has_question), u16::from(reply.edns.is_some()));
+        out.words(&[id, flags, questions, is_answer.into(), is_authority.into(), additional]);
         out.put(query.message.get(HEADER..reply.end)?);
         let Self { state, .. } = self;
         match reply.records {
             Records::None => {}
             Records::Address { address, ttl } => {
                 out.record(HEADER as u16, kind::A, ttl, 4);
-                out.words(&halves(address));
+                out.number(address);
             }
             Records::Soa { owner, .. } => {
                 let ttl = state.config.negative_ttl;
@@ -315,9 +317,9 @@ impl<N: NameStorage> Names<N> {
                 // MNAME is the name itself, and RNAME the root, which means no mailbox.
                 out.words(&[POINTER | owner]);
                 out.put(&[0]);
-                for number in [state.generation, 3600, 600, 86_400, ttl] {
-                    out.words(&halves(number));
-                }
+                out.number(state.generation);
+                out.put(SOA_TIMES.as_flattened());
+                out.number(ttl);
             }
         }
         if let Some(edns) = reply.edns {
@@ -418,10 +420,17 @@ impl Writer<'_> {
         self.at = end;
     }
 
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn number(&mut self, number: u32) {
+        self.put(&number.to_be_bytes());
+    }
+
     /// The fixed part of a record whose owner's name starts at this byte of the message.
     fn record(&mut self, owner: u16, kind: u16, ttl: u32, length: u16) {
-        let [high, low] = halves(ttl);
-        self.words(&[POINTER | owner, kind, IN, high, low, length]);
+        self.words(&[POINTER | owner, kind, IN]);
+        self.number(ttl);
+        self.words(&[length]);
     }
 
     /// How much was written; `None` if something did not fit.
