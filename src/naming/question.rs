@@ -53,28 +53,24 @@ pub(super) const IN: u16 = 1;
 
 /// The header of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header(pub(super) [u16; HEADER / 2]);
+pub(super) struct Header<'a>(&'a [[u8; 2]; HEADER / 2]);
 
-impl Header {
+impl<'a> Header<'a> {
     /// For a message without a header.
-    pub(super) const NONE: Self = Self([0; HEADER / 2]);
+    pub(super) const NONE: Self = Self(&[[0; 2]; HEADER / 2]);
 
     #[inline]
-    pub(super) fn read(message: &[u8]) -> Option<Self> {
-        let (words, _) = message.first_chunk::<HEADER>()?.as_chunks::<2>();
-        let mut header = [0; HEADER / 2];
-        for (to, word) in header.iter_mut().zip(words) {
-            *to = u16::from_be_bytes(*word);
-        }
-        Some(Self(header))
+    pub(super) fn read(message: &'a [u8]) -> Option<Self> {
+        let (words, _) = message.as_chunks();
+        words.first_chunk().map(Self)
     }
 
     pub(super) const fn id(self) -> u16 {
-        self.0[0]
+        u16::from_be_bytes(self.0[0])
     }
 
     pub(super) const fn flags(self) -> u16 {
-        self.0[1]
+        u16::from_be_bytes(self.0[1])
     }
 
     pub(super) const fn is_response(self) -> bool {
@@ -87,21 +83,22 @@ impl Header {
     }
 
     pub(super) const fn questions(self) -> u16 {
-        self.0[2]
+        u16::from_be_bytes(self.0[2])
     }
 
     /// Whether it has records where no query has any.
     pub(super) const fn has_answers(self) -> bool {
-        self.0[3] | self.0[4] != 0
+        u16::from_be_bytes(self.0[3]) | u16::from_be_bytes(self.0[4]) != 0
     }
 
     /// Whether each of its four counts is below 256, as in every DNS query that comes in a datagram.
     pub(super) const fn has_few_records(self) -> bool {
-        (self.0[2] | self.0[3] | self.0[4] | self.0[5]) < 256
+        let [.., questions, answers, authorities, additional] = self.0;
+        questions[0] | answers[0] | authorities[0] | additional[0] == 0
     }
 
     pub(super) const fn additional(self) -> u16 {
-        self.0[5]
+        u16::from_be_bytes(self.0[5])
     }
 }
 

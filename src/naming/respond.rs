@@ -57,7 +57,7 @@ pub(super) struct Query<'a> {
     message: &'a [u8],
     /// The message from its question's name on.
     name: &'a [u8],
-    header: Header,
+    header: Header<'a>,
     /// That name, or the outcome of the query if it does not depend on the table.
     pub(super) asked: Result<Asked, Outcome>,
     pub(super) candidates: Candidates,
@@ -299,10 +299,9 @@ impl<N: NameStorage> Names<N> {
         }
         let is_answer = matches!(reply.records, Records::Address { .. } | Records::Soa { is_answer: true, .. });
         let is_authority = matches!(reply.records, Records::Soa { is_answer: false, .. });
-        let [id, ..] = header.0;
         let has_question = reply.end > HEADER;
         let (questions, additional) = (u16::from(has_question), u16::from(reply.edns.is_some()));
-        out.words(&[id, flags, questions, is_answer.into(), is_authority.into(), additional]);
+        out.words(&[header.id(), flags, questions, is_answer.into(), is_authority.into(), additional]);
         out.put(query.message.get(HEADER..reply.end)?);
         let Self { state, .. } = self;
         match reply.records {
@@ -339,7 +338,7 @@ impl<N: NameStorage> Names<N> {
 /// Reads the name that a message with this header asks for, which `name` starts with. The error is the outcome of the
 /// query.
 #[inline]
-fn read(transport: Transport, header: Header, name: &[u8]) -> Result<Asked, Outcome> {
+fn read(transport: Transport, header: Header<'_>, name: &[u8]) -> Result<Asked, Outcome> {
     if header.is_response() {
         return Err(Outcome::Response);
     }

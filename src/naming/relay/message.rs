@@ -28,7 +28,7 @@ pub(super) struct Refusal {
 }
 
 /// Reads a query.
-pub(super) fn read(header: Header, message: &[u8]) -> Result<Readable, Refusal> {
+pub(super) fn read(header: Header<'_>, message: &[u8]) -> Result<Readable, Refusal> {
     let refuse = |outcome, code, end| Err(Refusal { outcome, code, end });
     if !header.is_query() {
         return refuse(RelayOutcome::NotImplemented, code::NOTIMP, HEADER);
@@ -51,9 +51,9 @@ pub(super) fn read(header: Header, message: &[u8]) -> Result<Readable, Refusal> 
 
 /// Limits how long an answer a query asks for, if it has an OPT record.
 pub(super) fn limit_payload(message: &mut [u8], name: usize, most: u16) {
-    let Some(header) = Header::read(message) else { return };
+    let records = Header::read(message).map_or(0, Header::additional);
     let mut at = HEADER + name + 4;
-    for _ in 0..header.additional() {
+    for _ in 0..records {
         at = after_name(message, at);
         let Some(fixed) = message.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<10>()) else { return };
         let [k0, k1, c0, c1, _, _, _, _, l0, l1] = fixed;

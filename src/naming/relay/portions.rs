@@ -48,7 +48,7 @@ impl Work<'_> {
     }
 
     /// The header of a record's query, the number of its server, and the length of its name.
-    fn check(&self, record: &RelayRecord) -> Result<(Header, u8, u8), RelayRecordError> {
+    fn check<'a>(&self, record: &'a RelayRecord) -> Result<(Header<'a>, u8, u8), RelayRecordError> {
         let query = record.query();
         let header = Header::read(query).filter(|header| !header.is_response()).ok_or(RelayRecordError::NoQuery)?;
         let readable = message::read(header, query).map_err(|_| RelayRecordError::NoQuery)?;

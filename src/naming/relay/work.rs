@@ -62,7 +62,7 @@ impl State {
         self.keys.hash(&Key { addresses: port.into(), ports: u64::MAX })
     }
 
-    pub(super) fn of_client(&self, client: Endpoint, asked: Endpoint, header: Header) -> u64 {
+    pub(super) fn of_client(&self, client: Endpoint, asked: Endpoint, header: Header<'_>) -> u64 {
         let ports = u64::from(client.port) << 32 | u64::from(asked.port) << 16 | u64::from(header.id());
         self.keys.hash(&Key { addresses: u64::from(client.address) << 32 | u64::from(asked.address), ports })
     }
