@@ -2,7 +2,6 @@
 
 use core::net::Ipv4Addr;
 
-use super::cookie;
 use super::entry::MAX_CLIENT_PREFIXES;
 use super::index::{self, Candidates, of_pattern};
 use super::question::{Asked, HEADER};
@@ -107,10 +106,6 @@ impl<N: NameStorage> Names<N> {
             rendezvous.look(address, self.state.keys.choose(Label::Name, words), weight.into());
         }
         rendezvous.best()
-    }
-
-    pub(super) fn cookie_for(&self, client: Ipv4Addr, cookie: [u8; 8]) -> [u8; cookie::COOKIE] {
-        cookie::create(self.state.cookie_key, client, cookie, self.state.now.seconds() as u32)
     }
 }
 

@@ -153,9 +153,6 @@ impl Question {
     }
 }
 
-/// The client's cookie, and the server's, of zero or 8 to 32 bytes (RFC 7873, section 4).
-type Cookies<'a> = ([u8; 8], &'a [u8]);
-
 /// What the OPT record of a query says (RFC 6891, section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edns<'a> {
@@ -164,8 +161,8 @@ pub(super) struct Edns<'a> {
     pub(super) version: u8,
     /// Whether it wants signatures (RFC 3225).
     pub(super) wants_dnssec: bool,
-    /// Its own cookie, and ours if it has one (RFC 7873).
-    pub(super) cookie: Option<Cookies<'a>>,
+    /// The client's cookie, of 8 bytes, and then the server's, of zero or 8 to 32 bytes (RFC 7873, section 4).
+    pub(super) cookies: Option<&'a [u8]>,
 }
 
 /// Reads the additional records: `count` of them are all of `bytes`. The error says what is wrong with them.
@@ -190,7 +187,7 @@ pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, Out
                     version,
                     wants_dnssec: f0 & 0x80 != 0,
                     // Another version may have other options.
-                    cookie: if version == 0 { cookie(data)? } else { None },
+                    cookies: if version == 0 { cookies(data)? } else { None },
                 });
             }
             // A server that does not check signatures must not answer as if it did (RFC 8945, section 5.1).
@@ -218,8 +215,8 @@ fn skip_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The cookie among these options; the first one counts (RFC 7873, section 5.2).
-fn cookie(mut options: &[u8]) -> Result<Option<Cookies<'_>>, Outcome> {
+/// The cookies among these options; the first ones count (RFC 7873, section 5.2).
+fn cookies(mut options: &[u8]) -> Result<Option<&[u8]>, Outcome> {
     const COOKIE: u16 = 10;
     let mut found = None;
     while !options.is_empty() {
@@ -231,7 +228,7 @@ fn cookie(mut options: &[u8]) -> Result<Option<Cookies<'_>>, Outcome> {
             if !matches!(length, 8 | 16..=40) {
                 return Err(Outcome::CookieLength);
             }
-            found = data.split_first_chunk::<8>().map(|(client, server)| (*client, server));
+            found = Some(data);
         }
     }
     Ok(found)

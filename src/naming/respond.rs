@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::cookie;
+use super::cookie::{self, COOKIES};
 use super::counters::Outcome;
 use super::index::Candidates;
 use super::question::{Asked, Edns, HEADER, Header, IN, OPT, PAYLOAD, Question, code, edns, flag, kind};
@@ -18,7 +18,7 @@ const PLAIN: usize = 512;
 
 /// Lengths in bytes of the records that answers have.
 const SOA: usize = 2 + 10 + 23;
-const COOKIE_OPTION: usize = 4 + 8 + cookie::COOKIE;
+const COOKIE_OPTION: usize = 4 + COOKIES;
 
 /// REFRESH, RETRY and EXPIRE of the SOA record: an hour, ten minutes and a day. Nobody transfers this zone.
 const SOA_TIMES: [[u8; 4]; 3] = [3600_u32.to_be_bytes(), 600_u32.to_be_bytes(), 86_400_u32.to_be_bytes()];
@@ -245,7 +245,7 @@ impl<N: NameStorage> Names<N> {
                     return (Outcome::LimitedDropped, 0);
                 }
                 reply.records = Records::None;
-                if reply.edns.is_some_and(|edns| edns.cookie.is_some()) {
+                if reply.edns.is_some_and(|edns| edns.cookies.is_some()) {
                     reply.outcome = Outcome::LimitedCookie;
                 } else {
                     (reply.outcome, truncated) = (Outcome::LimitedTruncated, true);
@@ -274,11 +274,9 @@ impl<N: NameStorage> Names<N> {
 
     /// Whether a query's cookies show that its source is real.
     fn is_proven(&self, client: Ipv4Addr, edns: Option<&Edns<'_>>) -> bool {
-        let Some((own, server)) = edns.and_then(|edns| edns.cookie) else {
-            return false;
-        };
         let seconds = self.state.now.seconds() as u32;
-        cookie::is_valid(self.state.cookie_key, client, own, server, seconds)
+        let cookies = edns.and_then(|edns| edns.cookies);
+        cookies.is_some_and(|cookies| cookie::is_valid(self.state.cookie_key, client, cookies, seconds))
     }
 
     /// Writes an answer. `None` if there is no room for it.
@@ -322,13 +320,14 @@ impl<N: NameStorage> Names<N> {
             }
         }
         if let Some(edns) = reply.edns {
-            let options = if edns.cookie.is_some() { COOKIE_OPTION as u16 } else { 0 };
-            out.put(&[0]);
-            out.words(&[kind::OPT, PAYLOAD, code >> 4 << 8, u16::from(edns.wants_dnssec) << 15, options]);
-            if let Some((own, _)) = edns.cookie {
-                out.words(&[10, 8 + cookie::COOKIE as u16]);
-                out.put(&own);
-                out.put(&self.cookie_for(query.client, own));
+            let own = edns.cookies.and_then(<[u8]>::first_chunk);
+            let options = if own.is_some() { COOKIE_OPTION as u8 } else { 0 };
+            let [p0, p1] = PAYLOAD.to_be_bytes();
+            out.put(&[0, 0, kind::OPT as u8, p0, p1, (code >> 4) as u8, 0, u8::from(edns.wants_dnssec) << 7, 0, 0, options]);
+            if let Some(own) = own {
+                let seconds = state.now.seconds() as u32;
+                out.put(&[0, 10, 0, COOKIES as u8]);
+                out.put(cookie::create(state.cookie_key, query.client, *own, seconds).as_flattened());
             }
         }
         out.length()
