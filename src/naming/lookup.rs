@@ -77,6 +77,7 @@ impl<N: NameStorage> Names<N> {
     }
 
     /// Whether this client's network may get another answer.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn may_answer(&mut self, client: Ipv4Addr) -> bool {
         const BURST: u64 = 1_000_000;
         let network = client.to_bits() >> 8;

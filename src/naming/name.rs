@@ -128,6 +128,7 @@ impl FromStr for Name {
 }
 
 /// Parses a name. The error is what was expected.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn parse(text: &str) -> Result<Name, &'static str> {
     const TOO_LONG: &str = "at most 253 bytes long";
     let mut name = Name::root();

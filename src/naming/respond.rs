@@ -230,6 +230,7 @@ impl<N: NameStorage> Names<N> {
     }
 
     /// Writes an answer, or a shorter one or none if the client's network has had too many.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn send(&mut self, query: &Query<'_>, reply: &mut Reply<'_>, out: &mut [u8]) -> (Outcome, usize) {
         let Query { client, transport, .. } = *query;
         let mut truncated = false;
@@ -355,11 +356,6 @@ fn read(transport: Transport, header: Header<'_>, name: &[u8]) -> Result<Asked, 
 
 /// A compression pointer (RFC 1035, section 4.1.4).
 const POINTER: u16 = 0xc000;
-
-/// The upper half of a number, and the lower one.
-const fn halves(number: u32) -> [u16; 2] {
-    [(number >> 16) as u16, number as u16]
-}
 
 impl Outcome {
     /// The response code of this outcome; `None` if there is no response.

@@ -60,6 +60,7 @@ impl<N: NameStorage> Names<N> {
     /// assert_eq!(done.written, 2 * (2 + 35));
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn answer_stream<'a>(
         &mut self,
         now: Instant,
