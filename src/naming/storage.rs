@@ -117,11 +117,9 @@ impl NameSlot {
 
     /// The addresses and weights, as numbers.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (u32, u16)> + use<'_> {
-        let mut address = Some(&self.address);
-        let mut others = self.others.iter();
-        self.weights.iter().take(self.count.into()).map_while(move |weight| {
-            let this = core::mem::replace(&mut address, others.next())?;
-            Some((*this, *weight))
+        self.weights.iter().take(self.count.into()).enumerate().map_while(|(at, weight)| {
+            let address = if at == 0 { &self.address } else { self.others.get(at - 1)? };
+            Some((*address, *weight))
         })
     }
 
@@ -131,11 +129,10 @@ impl NameSlot {
 
     pub(super) fn set_addresses(&mut self, addresses: &[WeightedAddress]) {
         self.count = addresses.len().min(MAX_ADDRESSES) as u8;
-        let mut address = Some(&mut self.address);
-        let mut others = self.others.iter_mut();
-        for (weight, from) in self.weights.iter_mut().zip(addresses) {
+        for ((at, weight), from) in self.weights.iter_mut().enumerate().zip(addresses) {
             *weight = from.weight;
-            if let Some(address) = core::mem::replace(&mut address, others.next()) {
+            let address = if at == 0 { Some(&mut self.address) } else { self.others.get_mut(at - 1) };
+            if let Some(address) = address {
                 *address = from.address.to_bits();
             }
         }
