@@ -58,8 +58,9 @@ impl Instant {
 
     /// Whole seconds since the caller's zero.
     #[cfg(feature = "naming")]
-    pub(crate) const fn seconds(self) -> u64 {
-        divide(self.micros).0
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) const fn seconds(self) -> u32 {
+        divide(self.micros).0 as u32
     }
 
     /// [`duration_since`](Self::duration_since) in microseconds.
@@ -99,10 +100,12 @@ const fn divide(micros: u64) -> (u64, u32) {
 const fn by_hand(micros: u64) -> (u64, u32) {
     // A million is 64 times this.
     const DIVISOR: u32 = 15_625;
-    let (mut seconds, mut rest, mut digits) = (0, 0, 4);
-    while digits != 0 {
-        digits -= 1;
-        rest = rest << 16 | (micros >> (6 + 16 * digits)) as u32 & 0xffff;
+    let (mut seconds, mut rest, mut digits) = (0, 0, micros >> 6);
+    let mut count = 4;
+    while count != 0 {
+        count -= 1;
+        rest = rest << 16 | (digits >> 48) as u32;
+        digits <<= 16;
         seconds = seconds << 16 | (rest / DIVISOR) as u64;
         rest %= DIVISOR;
     }

@@ -275,7 +275,7 @@ impl<N: NameStorage> Names<N> {
 
     /// Whether a query's cookies show that its source is real.
     fn is_proven(&self, client: Ipv4Addr, edns: Option<&Edns<'_>>) -> bool {
-        let seconds = self.state.now.seconds() as u32;
+        let seconds = self.state.now.seconds();
         let cookies = edns.and_then(|edns| edns.cookies);
         cookies.is_some_and(|cookies| cookie::is_valid(self.state.cookie_key, client, cookies, seconds))
     }
@@ -324,9 +324,10 @@ impl<N: NameStorage> Names<N> {
             let own = edns.cookies.and_then(<[u8]>::first_chunk);
             let options = if own.is_some() { COOKIE_OPTION as u8 } else { 0 };
             let [p0, p1] = PAYLOAD.to_be_bytes();
-            out.put(&[0, 0, kind::OPT as u8, p0, p1, (code >> 4) as u8, 0, u8::from(edns.wants_dnssec) << 7, 0, 0, options]);
+            let (extended, dnssec) = ((code >> 4) as u8, u8::from(edns.wants_dnssec) << 7);
+            out.put(&[0, 0, kind::OPT as u8, p0, p1, extended, 0, dnssec, 0, 0, options]);
             if let Some(own) = own {
-                let seconds = state.now.seconds() as u32;
+                let seconds = state.now.seconds();
                 out.put(&[0, 10, 0, COOKIES as u8]);
                 out.put(cookie::create(state.cookie_key, query.client, *own, seconds).as_flattened());
             }
