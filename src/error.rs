@@ -144,10 +144,7 @@ impl ParseError {
     #[cold]
     pub(crate) fn new(field: &'static str, text: &str, expected: &'static str) -> Self {
         let text = text.trim_ascii();
-        let mut length = text.len().min(EXCERPT);
-        while !text.is_char_boundary(length) {
-            length -= 1;
-        }
+        let length = text.floor_char_boundary(EXCERPT);
         let mut excerpt = [0; EXCERPT];
         for (to, from) in excerpt.iter_mut().zip(text.as_bytes().iter().take(length)) {
             *to = *from;
