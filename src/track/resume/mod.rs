@@ -297,7 +297,7 @@ impl ResumeSlot {
     }
 
     /// A server with these numbers has taken over.
-    pub(crate) fn splice(&mut self, offsets: Offsets) {
+    pub(crate) fn splice(&mut self, offsets: &Offsets) {
         (self.forward, self.reply, self.clock) = (offsets.forward, offsets.reply, offsets.clock);
         self.server_scales = self.server_scales & 0xf0 | offsets.scale & 0x0f;
         self.unwant();

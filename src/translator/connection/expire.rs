@@ -111,6 +111,13 @@ impl<S: Storage> Translator<S> {
 }
 
 impl Table<'_> {
+    /// Like [`Translator::begin`].
+    pub(in crate::translator) fn advance(&mut self, now: Instant) {
+        if self.state.advance(now) {
+            self.catch_up_with_time();
+        }
+    }
+
     /// Whether a connection has outlived its time-out, or has been forgotten.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn is_dead(&self, slot: u32) -> bool {

@@ -38,6 +38,7 @@ use crate::packet_meta::{ChecksumState, PacketMeta};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::Translator;
+use crate::translator::state::Table;
 use crate::translator::transmit::Transmit;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp::{FIN, RST, SYN};
@@ -48,7 +49,7 @@ pub use outcome::Outcome;
 pub use resumption::{AtRest, Checked, Greeted, Kept, Observed, Position, Resumed, Resumption};
 
 use labels::{Labels, show};
-use run::{Room, Run, Stage, Step, ask, room};
+use run::{Room, Run, Stage, Step, room};
 use segment::{HEADERS, Incoming, copy, finish_checksum};
 use wanted::Sweep;
 
@@ -91,7 +92,7 @@ const OUTCOMES: usize = 16;
 /// ```
 #[derive(Debug)]
 pub struct HandOvers<'b, R, const N: usize> {
-    runs: [Option<Run>; N],
+    runs: [Run; N],
     active: usize,
     resumption: R,
     buffer: &'b mut [u8],
@@ -119,7 +120,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     #[must_use]
     pub fn new(resumption: R, buffer: &'b mut [u8]) -> Self {
         Self {
-            runs: [None; N],
+            runs: [Run::FREE; N],
             active: 0,
             resumption,
             buffer,
@@ -177,39 +178,31 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         client_side: &Pair,
         to: SocketAddrV4,
     ) -> Result<(), Kept> {
-        let done = self.try_begin(now, byway, client_side, to);
+        let [client, original, to] = [client_side.source, client_side.destination, to].map(Endpoint::from);
+        let mut table = byway.rare_table();
+        table.advance(now);
+        let done = self.try_begin(now, &mut table, (client, original), to);
         if let Err(why) = done {
             self.count_kept(why);
         }
         done
     }
 
-    fn try_begin<S: Storage>(
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn try_begin(
         &mut self,
         now: Instant,
-        byway: &mut Translator<S>,
-        client_side: &Pair,
-        to: SocketAddrV4,
+        table: &mut Table<'_>,
+        (client, original): (Endpoint, Endpoint),
+        to: Endpoint,
     ) -> Result<(), Kept> {
-        byway.begin(now);
-        let [client, original, to] = [client_side.source, client_side.destination, to].map(Endpoint::from);
-        let is_same = |run: &Run| (run.client(), run.original()) == (client, original);
-        if self.runs.iter().flatten().any(is_same) {
+        if self.runs.iter().any(|run| run.is_of(client, original)) {
             return Err(Kept::Busy);
         }
-        let place = self.runs.iter().position(Option::is_none).ok_or(Kept::Busy)?;
-        let mut table = byway.rare_table();
-        let standing = table.standing(client, original)?;
-        if standing.server() == to {
-            return Err(Kept::SameServer);
-        }
+        let free = self.runs.iter_mut().enumerate().find(|(_, run)| run.stage == Stage::Free);
+        let (place, run) = free.ok_or(Kept::Busy)?;
         let mut room = room::<R, N>(self.buffer, place);
-        let request = ask(&standing, to, &mut self.resumption, &mut room)?;
-        let alternative = table.reserve_leg(&standing.entry, to)?;
-        let run = Run::new(now, standing, to, alternative, request);
-        if let Some(place) = self.runs.get_mut(place) {
-            *place = Some(run);
-        }
+        run.begin(now, table, (client, original), to, &mut room, &mut self.resumption)?;
         self.active += 1;
         Ok(())
     }
@@ -256,32 +249,25 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         packet: &[u8],
         meta: PacketMeta,
     ) -> Option<Verdict> {
-        let (place, step) = self.hear(now, byway, packet, meta)?;
-        self.step(now, byway, place, step);
+        let mut table = byway.rare_table();
+        table.advance(now);
+        let (place, step) = self.hear(now, &mut table, packet, meta)?;
+        self.step(now, &mut table, place, step);
         Some(Verdict::Drop(DropReason::HandingOver))
     }
 
     /// The hand-over that a packet belongs to, and the resulting step. Not inlined: the stack that it uses is free
     /// again before that step is taken.
     #[inline(never)]
-    fn hear<S: Storage>(
-        &mut self,
-        now: Instant,
-        byway: &mut Translator<S>,
-        packet: &[u8],
-        meta: PacketMeta,
-    ) -> Option<(usize, Step)> {
+    fn hear(&mut self, now: Instant, table: &mut Table<'_>, packet: &[u8], meta: PacketMeta) -> Option<(usize, Step)> {
         let incoming = Incoming::read(packet)?;
-        let is_its = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.is_from_server(&incoming));
-        let place = self.runs.iter().position(is_its)?;
-        byway.begin(now);
-        let _ = byway.state.count(Verdict::Drop(DropReason::HandingOver));
+        let (place, run) = self.runs.iter_mut().enumerate().find(|(_, run)| run.is_from_server(&incoming))?;
+        let _ = table.state.count(Verdict::Drop(DropReason::HandingOver));
         if !incoming.is_intact(meta) {
             return Some((place, Step::Goes));
         }
         let mut room = room::<R, N>(self.buffer, place);
-        let run = self.runs.get_mut(place)?.as_mut()?;
-        Some((place, run.take(now, &mut byway.rare_table(), &incoming, &mut room, &mut self.resumption)))
+        Some((place, run.take(now, table, &incoming, &mut room, &mut self.resumption)))
     }
 
     /// Takes a packet of a frozen connection.
@@ -297,19 +283,19 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let Some(incoming) = Incoming::read(packet).filter(|incoming| incoming.is_intact(meta)) else {
             return dropped;
         };
-        let mut runs = self.runs.iter_mut().enumerate().filter_map(|(place, run)| Some((place, run.as_mut()?)));
-        let Some((place, run)) = runs.find(|(_, run)| run.is_from_client(&incoming)) else {
+        let mut runs = self.runs.iter_mut().enumerate();
+        let Some((place, run)) = runs.find(|(_, run)| run.is_of(incoming.source, incoming.destination)) else {
             return dropped;
         };
         let segment = incoming.segment;
         if segment.flags & (SYN | FIN | RST) != 0 {
             // The client ends the connection, and will not repeat that. Only the exact number is accepted (RFC 5961,
             // section 3.2).
-            let is_exact = segment.flags & SYN == 0 && segment.sequence == run.standing.client_next;
+            let is_exact = segment.flags & SYN == 0 && segment.sequence == run.standing.client_next();
             if !is_exact {
                 return dropped;
             }
-            self.step(now, byway, place, Step::Fails(Kept::Closing));
+            self.step(now, &mut byway.rare_table(), place, Step::Fails(Kept::Closing));
             return byway.translate_with(now, packet, meta);
         }
         let room = room::<R, N>(self.buffer, place);
@@ -329,57 +315,43 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     }
 
     /// Carries out a step.
-    fn step<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, place: usize, step: Step) {
+    fn step(&mut self, now: Instant, table: &mut Table<'_>, place: usize, step: Step) {
         let failed = match step {
             Step::Goes => return,
             Step::Commit => None,
             Step::Fails(why) => Some(why),
         };
-        let Some(Some(run)) = self.runs.get_mut(place) else {
+        let Some(run) = self.runs.get_mut(place) else {
             return;
         };
-        let mut table = byway.rare_table();
-        let (offsets, position) = (run.offsets(), run.standing.position);
-        let found = table.standing(run.client(), run.original());
-        let slot = found.as_ref().map(|standing| standing.slot).map_err(|why| *why);
-        let spliced = match failed {
-            Some(why) => Err(why),
-            // Another re-divert has come in the meantime: the connection must go where its rule leads now.
-            None if table.leads_elsewhere(found.as_ref().ok(), run.to) => Err(Kept::NotNow),
-            None => slot.and_then(|slot| table.splice(slot, run.alternative, run.to, offsets, position)),
-        };
-        let outcome = match spliced {
-            Ok(connection) => {
-                run.commit();
+        match run.conclude(now, table, failed) {
+            Ok(moved) => {
                 self.moved += 1;
-                let gap = now.duration_since(run.frozen);
-                let from = run.from().socket();
-                let (replayed, dropped) = (run.request, run.dropped);
-                let offsets = (offsets.reply, offsets.clock);
-                Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
+                self.report(&moved);
             }
             Err(why) => {
-                if let Ok(slot) = slot {
-                    table.freeze(slot, false);
-                    table.note_failed(slot, why);
-                }
-                table.release_leg(run.alternative, run.to);
-                run.fail();
-                let Position { client_side, to, .. } = run.position();
-                self.count_kept(why);
-                Outcome::Kept { client_side, to, why }
+                let (ends, to) = ((run.client(), run.original()), run.to);
+                self.keep(ends, to, why);
             }
-        };
-        self.report(outcome);
+        }
         self.free(place);
     }
 
-    fn report(&mut self, outcome: Outcome) {
+    /// Counts and reports a connection that stays with its server.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn keep(&mut self, (client, original): (Endpoint, Endpoint), to: Endpoint, why: Kept) {
+        self.count_kept(why);
+        let client_side = Pair { source: client.socket(), destination: original.socket() };
+        self.report(&Outcome::Kept { client_side, to: to.socket(), why });
+    }
+
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn report(&mut self, outcome: &Outcome) {
         if self.outcomes.is_full() {
             self.outcomes.pop_front();
             self.outcomes_lost += 1;
         }
-        let _ = self.outcomes.push_back(outcome);
+        let _ = self.outcomes.push_back(*outcome);
     }
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
@@ -392,9 +364,9 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     /// Frees the place of a hand-over that has nothing more to send.
     fn free(&mut self, place: usize) {
         if let Some(run) = self.runs.get_mut(place)
-            && run.as_ref().is_some_and(Run::is_over)
+            && run.is_over()
         {
-            *run = None;
+            run.stage = Stage::Free;
             self.active -= 1;
         }
     }
@@ -402,14 +374,15 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     /// Repeats segments that were not answered in time, and gives up hand-overs that take too long. The work is bounded
     /// by `N`.
     pub fn poll<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>) {
-        byway.begin(now);
+        let mut table = byway.rare_table();
+        table.advance(now);
         for place in 0..N {
-            if let Some(Some(run)) = self.runs.get_mut(place) {
+            if let Some(run) = self.runs.get_mut(place) {
                 let step = run.tick(now, R::REPLAYS);
-                self.step(now, byway, place, step);
+                self.step(now, &mut table, place, step);
             }
         }
-        self.follow_rediverts(now, byway);
+        self.follow_rediverts(now, &mut table);
     }
 
     /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next, besides the translator's own
@@ -419,7 +392,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
         let sweep = if self.active < N { self.sweep.due(now) } else { None };
         let mut first = sweep;
-        for due in self.runs.iter().flatten().map(Run::due) {
+        for due in self.runs.iter().filter(|run| run.stage != Stage::Free).map(Run::due) {
             first = Some(first.map_or(due, |first| first.min(due)));
         }
         first.map(|due| due.max(now))
@@ -429,6 +402,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     /// less room more packets are needed. `None` if there is nothing to send now, or less than 128 bytes of room.
     ///
     /// Call it after [`translate`](Self::translate) and [`poll`](Self::poll) until it returns `None`.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn poll_transmit<S: Storage>(
         &mut self,
         now: Instant,
@@ -440,7 +414,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         }
         let most = buffer.len().checked_sub(HEADERS).filter(|most| *most >= 64)?;
         for place in 0..N {
-            let Some(Some(run)) = self.runs.get_mut(place) else {
+            let Some(run) = self.runs.get_mut(place) else {
                 continue;
             };
             let room = room::<R, N>(self.buffer, place);

@@ -5,7 +5,11 @@ use core::time::Duration;
 
 use crate::connection::Connection;
 use crate::endpoint::Pair;
+use crate::table::connection::Entry;
+use crate::time::Instant;
 use crate::translator::handover::resumption::Kept;
+use crate::translator::handover::run::Run;
+use crate::translator::state::Table;
 
 /// The outcome of a hand-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,4 +44,47 @@ pub enum Outcome {
         /// The reason.
         why: Kept,
     },
+}
+
+impl Run {
+    /// Ends the hand-over: moves the connection to its new server, or, if it has failed, leaves it on the old one.
+    ///
+    /// # Errors
+    /// Why the connection stays on the old server.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn conclude(
+        &mut self,
+        now: Instant,
+        table: &mut Table<'_>,
+        failed: Option<Kept>,
+    ) -> Result<Outcome, Kept> {
+        let from = self.from().socket();
+        let (offsets, position) = (self.offsets(), self.standing.position());
+        let found = table.standing(self.client(), self.original());
+        let spliced = match (found, failed) {
+            (Ok(slot), None) => {
+                let spliced = table.splice(slot, self.alternative, self.to, &offsets, position);
+                spliced.and_then(|()| table.slot(slot).and_then(Entry::view).ok_or(Kept::NoConnection))
+            }
+            (Err(why), None) | (_, Some(why)) => Err(why),
+        };
+        match spliced {
+            Ok(connection) => {
+                self.commit();
+                let gap = now.duration_since(self.frozen);
+                let (replayed, dropped) = (self.request, self.dropped);
+                let offsets = (offsets.reply, offsets.clock);
+                Ok(Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets })
+            }
+            Err(why) => {
+                if let Ok(slot) = found {
+                    table.freeze(slot, false);
+                    table.note_failed(slot, why);
+                }
+                table.release_leg(self.alternative, self.to);
+                self.fail();
+                Err(why)
+            }
+        }
+    }
 }

@@ -40,6 +40,8 @@ pub(super) const SEND_FAREWELL: u8 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// There is none.
+    Free,
     Opening,
     Replaying,
     /// Moved or kept; some packets are still to be sent.
@@ -140,9 +142,10 @@ impl Position {
         Self {
             client_side: entry.client_side(),
             to: to.socket(),
-            client_next: standing.client_next,
-            server_next: standing.position,
-            all_acknowledged: standing.all_acknowledged,
+            client_next: standing.client_next(),
+            server_next: standing.position(),
+            all_acknowledged: standing.is_acknowledged(Direction::ToServer)
+                && standing.is_acknowledged(Direction::ToClient),
             awaits_answer: resume.has(ASKED),
             has_hole: resume.has_hole(),
             client_window: resume.client_window_bytes(),
@@ -152,60 +155,87 @@ impl Position {
     }
 }
 
-/// Asks for the bytes that make the new server take this connection over. Returns how many they are.
-pub(super) fn ask<R: Resumption>(
-    standing: &Standing,
-    to: Endpoint,
-    resumption: &mut R,
-    room: &mut Room<'_>,
-) -> Result<usize, Kept> {
-    if !standing.client_acknowledged {
-        return Err(Kept::Unacknowledged);
-    }
-    match resumption.resume(&Position::of(standing, to), room.request) {
-        Resumed::Write(0) if !R::REPLAYS => Ok(0),
-        Resumed::Write(length) if R::REPLAYS && length <= room.request.len() => Ok(length),
-        Resumed::Write(_) | Resumed::Refuse => Err(Kept::NotNow),
-    }
-}
-
 impl Run {
-    /// Begins by asking the new server for a connection.
-    pub(super) fn new(now: Instant, standing: Standing, to: Endpoint, alternative: Endpoint, request: usize) -> Self {
-        Self {
-            to,
-            alternative,
-            stage: Stage::Opening,
-            pending: SEND_SYN,
-            held: 0,
-            holds_data: false,
-            latest: (standing.position, standing.resume.client_window),
-            started: now,
-            frozen: now,
-            // The client's bytes then have the same numbers on both sides.
-            initial: standing.client_next.wrapping_sub(request as u32).wrapping_sub(1),
-            standing,
-            peer: Peer { initial: 0, first_clock: 0, clock: 0, offer: Offer::NONE, window: 0 },
-            request,
-            sent: 0,
-            acknowledged: 0,
-            answered: 0,
-            confirmed: 0,
-            dropped: 0,
-            flushed: 0,
-            timer: now,
-            wait: FIRST_WAIT,
-            repeated: false,
+    pub(super) const FREE: Self = Self {
+        standing: Standing::NONE,
+        to: Endpoint::NONE,
+        alternative: Endpoint::NONE,
+        stage: Stage::Free,
+        pending: 0,
+        held: 0,
+        holds_data: false,
+        latest: (0, 0),
+        started: Instant::ZERO,
+        frozen: Instant::ZERO,
+        initial: 0,
+        // Nothing is known of it. All zeros, so that there is no image of it in flash.
+        peer: Peer { initial: 0, first_clock: 0, clock: 0, offer: Offer { mss: 0, ..Offer::NONE }, window: 0 },
+        request: 0,
+        sent: 0,
+        acknowledged: 0,
+        answered: 0,
+        confirmed: 0,
+        dropped: 0,
+        flushed: 0,
+        timer: Instant::ZERO,
+        wait: 0,
+        repeated: false,
+    };
+
+    /// Begins by asking the new server for a connection. What an earlier hand-over has left here does not matter.
+    ///
+    /// # Errors
+    /// The reason why it cannot begin. It is still free then.
+    pub(super) fn begin<R: Resumption>(
+        &mut self,
+        now: Instant,
+        table: &mut Table<'_>,
+        (client, original): (Endpoint, Endpoint),
+        to: Endpoint,
+        room: &mut Room<'_>,
+        resumption: &mut R,
+    ) -> Result<(), Kept> {
+        let slot = table.standing(client, original)?;
+        table.copy_standing(slot, &mut self.standing);
+        if self.from() == to {
+            return Err(Kept::SameServer);
         }
+        self.to = to;
+        self.ask(room, resumption)?;
+        self.alternative = table.reserve_leg(&self.standing.entry, to)?;
+        (self.stage, self.pending) = (Stage::Opening, SEND_SYN);
+        (self.started, self.timer, self.wait, self.repeated) = (now, now, FIRST_WAIT, false);
+        // The client's bytes then have the same numbers on both sides.
+        self.initial = self.standing.client_next().wrapping_sub(self.request as u32).wrapping_sub(1);
+        (self.sent, self.acknowledged, self.held, self.holds_data) = (0, 0, 0, false);
+        (self.answered, self.confirmed, self.dropped, self.flushed) = (0, 0, 0, 0);
+        Ok(())
+    }
+
+    /// Asks for the bytes that make the new server take this connection over.
+    fn ask<R: Resumption>(&mut self, room: &mut Room<'_>, resumption: &mut R) -> Result<(), Kept> {
+        if !self.standing.is_acknowledged(Direction::ToServer) {
+            return Err(Kept::Unacknowledged);
+        }
+        self.request = match resumption.resume(&self.position(), room.request) {
+            Resumed::Write(0) if !R::REPLAYS => 0,
+            Resumed::Write(length) if R::REPLAYS && length <= room.request.len() => length,
+            Resumed::Write(_) | Resumed::Refuse => return Err(Kept::NotNow),
+        };
+        self.latest = (self.standing.position(), self.standing.resume.client_window);
+        Ok(())
     }
 
     /// Whether a packet is from the new server.
     pub(super) fn is_from_server(&self, incoming: &Incoming<'_>) -> bool {
-        self.stage != Stage::Ending && incoming.source == self.to && incoming.destination == self.alternative
+        matches!(self.stage, Stage::Opening | Stage::Replaying)
+            && incoming.source == self.to
+            && incoming.destination == self.alternative
     }
 
-    pub(super) fn is_from_client(&self, incoming: &Incoming<'_>) -> bool {
-        incoming.source == self.client() && incoming.destination == self.original()
+    /// Whether it is about the connection of this client and original destination.
+    pub(super) fn is_of(&self, client: Endpoint, original: Endpoint) -> bool {
+        self.stage != Stage::Free && client == self.client() && original == self.original()
     }
 
     /// Whether this segment of the client is to be kept: the first with data; before that, one with a newer
@@ -223,7 +253,7 @@ impl Run {
         let range = self.standing.entry.sequences.unacknowledged(Direction::ToClient);
         let seen = self.standing.resume.for_client(Direction::ToServer, *segment, range);
         let (first, last) = range;
-        let ahead = segment.end().wrapping_sub(self.standing.client_next);
+        let ahead = segment.end().wrapping_sub(self.standing.client_next());
         segment.has(ACK)
             && seen.acknowledgment.wrapping_sub(first) <= last.wrapping_sub(first)
             && ahead < LONGEST_WINDOW
@@ -271,7 +301,7 @@ impl Run {
         match self.stage {
             Stage::Opening => self.take_first(now, table, incoming, room, resumption),
             Stage::Replaying if R::REPLAYS => self.take_answer(now, incoming, room, resumption),
-            Stage::Replaying | Stage::Ending => Step::Goes,
+            Stage::Free | Stage::Replaying | Stage::Ending => Step::Goes,
         }
     }
 
@@ -331,14 +361,13 @@ impl Run {
         room: &mut Room<'_>,
         resumption: &mut R,
     ) -> Result<(), Kept> {
-        let standing = table.standing(self.client(), self.original())?;
-        if standing.server() != self.from() {
+        let from = self.from();
+        let slot = table.standing(self.client(), self.original())?;
+        table.copy_standing(slot, &mut self.standing);
+        if self.from() != from {
             return Err(Kept::NotNow);
         }
-        self.request = ask(&standing, self.to, resumption, room)?;
-        self.latest = (standing.position, standing.resume.client_window);
-        self.standing = standing;
-        Ok(())
+        self.ask(room, resumption)
     }
 
     /// Handles the new server's answer to the bytes that it was sent.
@@ -429,8 +458,8 @@ impl Run {
         let next = self.first_byte().wrapping_add(self.request as u32);
         let clock = self.standing.resume.server_clock.wrapping_sub(self.peer.first_clock);
         Offsets {
-            forward: next.wrapping_sub(self.standing.client_next),
-            reply: self.standing.position.wrapping_sub(self.first_answer()).wrapping_sub(self.dropped as u32),
+            forward: next.wrapping_sub(self.standing.client_next()),
+            reply: self.standing.position().wrapping_sub(self.first_answer()).wrapping_sub(self.dropped as u32),
             clock: if self.has_clocks() { clock } else { 0 },
             scale: if self.standing.resume.client_scale != 0 && self.peer.offer.scale.is_none() {
                 IN_BYTES
@@ -458,7 +487,7 @@ impl Run {
     /// When something has to be done, if nothing arrives.
     pub(super) fn due(&self) -> Instant {
         match self.stage {
-            Stage::Ending => Instant::ZERO,
+            Stage::Free | Stage::Ending => Instant::ZERO,
             _ if self.pending != 0 || self.unsent() != 0 => Instant::ZERO,
             Stage::Opening => self.timer.min(self.started.plus_micros(OPENING)),
             Stage::Replaying => self.timer.min(self.frozen.plus_micros(FROZEN)),
@@ -472,7 +501,7 @@ impl Run {
         let late = match self.stage {
             Stage::Opening => now >= self.started.plus_micros(OPENING),
             Stage::Replaying if replays => now >= self.frozen.plus_micros(FROZEN),
-            Stage::Replaying | Stage::Ending => return Step::Goes,
+            Stage::Free | Stage::Replaying | Stage::Ending => return Step::Goes,
         };
         if late {
             return Step::Fails(Kept::Silent);

@@ -1,6 +1,6 @@
 //! What a hand-over reads of a connection in the table, and what it changes there.
 
-use crate::connection::{Connection, Direction};
+use crate::connection::Direction;
 use crate::endpoint::Endpoint;
 use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
 use crate::table::event_queue::EventKind;
@@ -20,34 +20,44 @@ pub(super) struct Standing {
     pub(super) slot: u32,
     pub(super) entry: Entry,
     pub(super) resume: ResumeSlot,
-    /// The sequence number of the client's next byte.
-    pub(super) client_next: u32,
-    /// The sequence number of the byte that the client expects from the server.
-    pub(super) position: u32,
-    /// Whether each side has acknowledged all that the other has sent.
-    pub(super) all_acknowledged: bool,
-    /// Whether the server has acknowledged all that the client has sent.
-    pub(super) client_acknowledged: bool,
     /// How long nothing has arrived, in ticks.
     pub(super) silence: u32,
 }
 
 impl Standing {
+    pub(super) const NONE: Self = Self { slot: 0, entry: Entry::EMPTY, resume: ResumeSlot::EMPTY, silence: 0 };
+
     /// Its current server.
     pub(super) const fn server(&self) -> Endpoint {
         self.entry.server_endpoint()
     }
+
+    /// The sequence number of the client's next byte.
+    pub(super) const fn client_next(&self) -> u32 {
+        self.entry.sequences.end(Direction::ToServer)
+    }
+
+    /// The sequence number of the byte that the client expects from the server.
+    pub(super) const fn position(&self) -> u32 {
+        self.entry.sequences.unacknowledged(Direction::ToClient).0
+    }
+
+    /// Whether all that this side has sent is acknowledged.
+    pub(super) const fn is_acknowledged(&self, side: Direction) -> bool {
+        let (acknowledged, sent) = self.entry.sequences.unacknowledged(side);
+        acknowledged == sent
+    }
 }
 
 impl Table<'_> {
-    /// The connection with this client and original destination, if it can be handed over.
-    pub(super) fn standing(&mut self, client: Endpoint, original: Endpoint) -> Result<Standing, Kept> {
+    /// The slot of the connection with this client and original destination, if it can be handed over.
+    pub(super) fn standing(&mut self, client: Endpoint, original: Endpoint) -> Result<u32, Kept> {
         let slot = self.find_forward(&Key::new(TCP, client, original)).ok_or(Kept::NoConnection)?;
         if self.is_dead(slot) {
             return Err(Kept::NoConnection);
         }
         self.follow_rediverts(slot);
-        let (Some(&entry), Some(&resume)) = (self.slot(slot), self.resume(slot)) else {
+        let (Some(entry), Some(resume)) = (self.slot(slot), self.resume(slot)) else {
             return Err(Kept::NotResumable);
         };
         if !entry.has(RESUMABLE) {
@@ -59,24 +69,21 @@ impl Table<'_> {
         if !resume.has(HANDSHAKE) || resume.has(BARRED) {
             return Err(Kept::NotResumable);
         }
-        let [client_next, server_sent, position, client_acknowledged] = entry.sequences.to_words();
-        let client_acknowledged = client_next == client_acknowledged;
-        Ok(Standing {
-            slot,
-            entry,
-            resume,
-            client_next,
-            position,
-            all_acknowledged: client_acknowledged && server_sent == position,
-            client_acknowledged,
-            silence: self.state.tick.since(entry.last),
-        })
+        Ok(slot)
+    }
+
+    /// Copies the state of such a connection.
+    pub(super) fn copy_standing(&self, slot: u32, standing: &mut Standing) {
+        if let (Some(entry), Some(resume)) = (self.slot(slot), self.resume(slot)) {
+            (standing.slot, standing.entry, standing.resume) = (slot, *entry, *resume);
+            standing.silence = self.state.tick.since(entry.last);
+        }
     }
 
     /// Whether a connection that a re-divert wants handed over must go to a server other than `to` by now.
-    pub(super) fn leads_elsewhere(&mut self, found: Option<&Standing>, to: Endpoint) -> bool {
-        let wanted = found.filter(|standing| standing.resume.has(WANTED));
-        wanted.is_some_and(|standing| self.server_for(&standing.entry).is_some_and(|server| server != to))
+    fn leads_elsewhere(&mut self, slot: u32, to: Endpoint) -> bool {
+        self.resume(slot).is_some_and(|resume| resume.has(WANTED))
+            && self.server_for(slot).is_some_and(|server| server != to)
     }
 
     /// Reserves an alternative endpoint for a second leg of this connection, towards the server `to`. The leg takes a
@@ -88,16 +95,14 @@ impl Table<'_> {
         let fresh = !self.state.recent.may_hold(here, to.address) && self.is_free(of, to, here);
         let alternative = if fresh { Some(here) } else { self.choose_alternative(of, to) };
         let alternative = alternative.ok_or(Kept::NoPort)?;
-        let mut leg = *of;
-        leg.set_server(to);
-        leg.set_alternative(alternative);
-        (leg.phase, leg.flags, leg.last) = (Phase::Quarantined, 0, self.state.tick);
-        leg.epoch = self.state.redivert_log.epoch;
-        let key = leg.reply_key();
-        self.reclaim(key);
+        self.reclaim(Key::new(TCP, alternative, to));
         let slot = self.allocate().ok_or(Kept::TableFull)?;
-        if let Some(ConnectionSlot(place)) = self.memory.connections.get_mut(slot as usize) {
-            *place = leg;
+        if let Some(ConnectionSlot(leg)) = self.memory.connections.get_mut(slot as usize) {
+            *leg = *of;
+            leg.set_server(to);
+            leg.set_alternative(alternative);
+            (leg.phase, leg.flags, leg.last) = (Phase::Quarantined, 0, self.state.tick);
+            leg.epoch = self.state.redivert_log.epoch;
         }
         if !self.enter(slot, IndexKey::Reply) {
             self.give_back(slot);
@@ -127,29 +132,33 @@ impl Table<'_> {
     /// Moves a connection to the leg that was reserved for it.
     ///
     /// # Errors
-    /// [`Kept::NoPort`] if the endpoint is not free any more: nothing has changed.
+    /// [`Kept::NotNow`] if another re-divert has come in the meantime, so that it must go where its rule leads now;
+    /// [`Kept::NoPort`] if the endpoint is not free any more. Nothing has changed then.
     pub(super) fn splice(
         &mut self,
         slot: u32,
         alternative: Endpoint,
         to: Endpoint,
-        offsets: Offsets,
+        offsets: &Offsets,
         position: u32,
-    ) -> Result<Connection, Kept> {
-        let Some(&old) = self.slot(slot) else {
+    ) -> Result<(), Kept> {
+        if self.leads_elsewhere(slot, to) {
+            return Err(Kept::NotNow);
+        }
+        let Some(old) = self.slot(slot) else {
             return Err(Kept::NoConnection);
         };
+        let (here, from) = (old.alternative_endpoint(), old.server_endpoint());
         let key = Key::new(TCP, alternative, to);
         self.reclaim(key);
         if self.find_reply(&key).is_some() {
             return Err(Kept::NoPort);
         }
-        let from = old.server_endpoint();
         self.remember(slot);
         self.leave(slot, IndexKey::Reply);
         self.set_leg(slot, alternative, to);
         if !self.enter(slot, IndexKey::Reply) {
-            self.set_leg(slot, old.alternative_endpoint(), from);
+            self.set_leg(slot, here, from);
             if !self.enter(slot, IndexKey::Reply) {
                 // Its place in the index was taken in between: it cannot return to its server.
                 self.close_stranded(slot, true);
@@ -160,8 +169,7 @@ impl Table<'_> {
         if let Some(resume) = self.resume_mut(slot) {
             resume.splice(offsets);
         }
-        let moved = Entry { server: to.address, server_port: to.port, ..old };
-        let entry = self.entry_for(&moved);
+        let entry = self.entry_of(slot);
         self.recount(slot, Route { server: to, treatment: Treatment::Switch, entry });
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
@@ -171,9 +179,9 @@ impl Table<'_> {
         }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
         #[cfg(feature = "report")]
-        self.keep_move(slot, Some(old.alternative_endpoint()), crate::event::Moving::HandOver);
+        self.keep_move(slot, Some(here), crate::event::Moving::HandOver);
         self.notify(slot, EventKind::Moved(from));
-        self.slot(slot).and_then(Entry::view).ok_or(Kept::NoConnection)
+        Ok(())
     }
 
     fn set_leg(&mut self, slot: u32, alternative: Endpoint, server: Endpoint) {
@@ -188,5 +196,5 @@ impl Table<'_> {
 
 /// The numbers of a RST that a connection's server accepts: those that it expects next, as it numbers them itself.
 pub(super) fn farewell(standing: &Standing) -> (u32, u32) {
-    standing.resume.for_receiver(Direction::ToServer, (standing.client_next, standing.position))
+    standing.resume.for_receiver(Direction::ToServer, (standing.client_next(), standing.position()))
 }

@@ -4,14 +4,11 @@
 
 use core::time::Duration;
 
-use crate::endpoint::{Endpoint, Pair};
+use crate::endpoint::Endpoint;
 use crate::table::redivert_log::DONE;
-use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::resume::{LAST_ATTEMPT, LONG_WANTED, OR_RESET, WANTED};
-use crate::translator::Translator;
 use crate::translator::handover::HandOvers;
-use crate::translator::handover::outcome::Outcome;
 use crate::translator::handover::resumption::{Kept, Resumption};
 use crate::translator::state::Table;
 
@@ -99,32 +96,30 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
     }
 
     /// Begins to hand over the connections that re-diverts want handed over, as far as there is room.
-    pub(super) fn follow_rediverts<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>) {
-        if core::mem::take(&mut byway.state.hand_overs_wanted) {
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn follow_rediverts(&mut self, now: Instant, table: &mut Table<'_>) {
+        if core::mem::take(&mut table.state.hand_overs_wanted) {
             self.sweep.start(now);
         }
         for _ in 0..SLOTS {
             if self.active >= N {
                 return;
             }
-            let Some(slot) = self.sweep.next(now, byway.state.fresh) else {
+            let Some(slot) = self.sweep.next(now, table.state.fresh) else {
                 return;
             };
-            let Some(wanted) = byway.rare_table().wanted(slot) else {
+            let Some(wanted) = table.wanted(slot) else {
                 continue;
             };
             let begun = match wanted.to {
-                Some(to) => self.try_begin(now, byway, &wanted.client_side, to.socket()),
+                Some(to) => self.try_begin(now, table, wanted.ends, to),
                 None => Err(Kept::NoRule),
             };
-            let mut table = byway.rare_table();
             match begun {
                 Err(Kept::SameServer) => table.give_up_wanted(slot, true),
                 Err(why) if why != Kept::Busy && (!why.may_pass() || wanted.is_given_up(self.sweep.settles)) => {
                     table.give_up_wanted(slot, false);
-                    self.count_kept(why);
-                    let to = wanted.to.unwrap_or(Endpoint::NONE).socket();
-                    self.report(Outcome::Kept { client_side: wanted.client_side, to, why });
+                    self.keep(wanted.ends, wanted.to.unwrap_or(Endpoint::NONE), why);
                 }
                 // It is under way, or is tried again.
                 Ok(()) | Err(_) => {
@@ -165,7 +160,8 @@ impl Kept {
 /// A connection that a re-divert wants handed over.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
-    client_side: Pair,
+    /// The client, and the original destination.
+    ends: (Endpoint, Endpoint),
     /// Where its rule leads now, if it has one.
     to: Option<Endpoint>,
     /// [`LONG_WANTED`] and [`LAST_ATTEMPT`].
@@ -188,12 +184,13 @@ impl Table<'_> {
             return None;
         }
         self.follow_rediverts(slot);
-        let (&entry, resume) = (self.slot(slot)?, self.resume(slot)?);
+        let (entry, resume) = (self.slot(slot)?, self.resume(slot)?);
         if !resume.has(WANTED) || entry.phase.is_over() {
             return None;
         }
         let since = resume.flags & (LONG_WANTED | LAST_ATTEMPT);
-        Some(Wanted { client_side: entry.client_side(), to: self.server_for(&entry), since })
+        let ends = (entry.client_endpoint(), entry.original_endpoint());
+        Some(Wanted { ends, to: self.server_for(slot), since })
     }
 
     /// Records that a pass that gives up has examined the connection while it could not be handed over, or was just

@@ -130,9 +130,9 @@ impl Table<'_> {
     }
 
     /// The server entry of the rule that could have opened this connection, if one describes its server.
-    pub(in crate::translator) fn entry_for(&mut self, new: &Entry) -> u16 {
+    pub(in crate::translator) fn entry_for(&self, new: &Entry) -> u16 {
         let original = new.original_endpoint();
-        let Some(rule) = self.find_rule(new.protocol, new.client, original).copied() else {
+        let Some(rule) = self.find_rule(new.protocol, new.client, original) else {
             return server::NONE;
         };
         let servers = &*self.memory.servers;
@@ -176,17 +176,26 @@ impl Table<'_> {
         (best != server::NONE).then_some(best)
     }
 
+    /// The server entry of the rule that could have opened the connection in this slot, if one describes its server.
+    pub(in crate::translator) fn entry_of(&self, slot: u32) -> u16 {
+        match self.slot(slot) {
+            Some(connection) => self.entry_for(connection),
+            None => server::NONE,
+        }
+    }
+
     /// The server that the connection would get if it were opened now. For this it is not counted on its current
     /// server. `None` if no rule matches.
-    pub(in crate::translator) fn server_for(&mut self, connection: &Entry) -> Option<Endpoint> {
-        let original = connection.original_endpoint();
-        let rule = *self.find_rule(connection.protocol, connection.client, original)?;
+    pub(in crate::translator) fn server_for(&mut self, slot: u32) -> Option<Endpoint> {
+        let connection = self.slot(slot)?;
+        let (client, original, stands_on) = (connection.client, connection.original_endpoint(), connection.member);
         let own = u32::from(connection.has(SERVER_COUNTED));
-        if let Some(stands_on) = self.servers().get_mut(connection.member) {
+        let rule = *self.find_rule(connection.protocol, client, original)?;
+        if let Some(stands_on) = self.servers().get_mut(stands_on) {
             stands_on.connections = stands_on.connections.wrapping_sub(own);
         }
-        let member = self.choose_member(&rule, connection.client, original.address);
-        if let Some(stands_on) = self.servers().get_mut(connection.member) {
+        let member = self.choose_member(&rule, client, original.address);
+        if let Some(stands_on) = self.servers().get_mut(stands_on) {
             stands_on.connections = stands_on.connections.wrapping_add(own);
         }
         self.memory.servers.get(usize::from(member?)).map(|server| server.resolve(original))
