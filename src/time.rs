@@ -69,6 +69,7 @@ impl Instant {
     }
 
     /// `micros` microseconds later; saturates.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) const fn plus_micros(self, micros: u64) -> Self {
         Self { micros: self.micros.saturating_add(micros) }
     }

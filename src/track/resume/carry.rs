@@ -3,44 +3,50 @@
 
 use super::{
     ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ORDERED, Placed, ResumeSlot, SACK, SERVER_SEEN, SPLICED,
-    TIMESTAMPS, UNHEARD, UNSCALED, word,
+    TIMESTAMPS, UNHEARD, UNSCALED, half, word,
 };
+use core::ops::Range;
+
 use crate::connection::Direction;
 #[cfg(target_pointer_width = "64")]
 use crate::track::sequence::Sequences;
-use crate::wire::checksum::Delta;
 use crate::wire::options::{self, Offer, Options};
-#[cfg(target_pointer_width = "64")]
-use crate::wire::tcp::HEADER;
-use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment, is_behind};
+use crate::wire::tcp::{ACK, FIN, HEADER, RST, SYN, Segment, is_behind};
 
 impl ResumeSlot {
-    /// Takes note of a segment, and rewrites it if the server's numbers differ from those that the client knows. `seen`
-    /// is the segment [in the client's numbers](Self::for_client), `placed` what is known of those, and `sent` how much
-    /// the server has sent, in the same numbers. Returns the change of the checksum.
+    /// Whether [`carry`](Self::carry) may rewrite such a segment, which the checksum does not show yet.
+    pub(crate) const fn rewrites(&self, seen: &Segment) -> bool {
+        self.has(SPLICED | UNHEARD) || seen.has(SYN)
+    }
+
+    /// Takes note of a segment, and rewrites it, except its checksum, if the server's numbers differ from those that the
+    /// client knows. `seen` is the segment [in the client's numbers](Self::for_client), `placed` what is known of those,
+    /// and `sent` how much the server has sent, in the same numbers.
     ///
     /// The segment is whole or a first fragment; fields that its header lacks are ignored. Of a segment that is not
     /// [believed](Placed::is_believed) nothing is noted: its receiver will judge it.
-    pub(crate) fn carry(
-        &mut self,
-        direction: Direction,
-        seen: &Segment,
-        placed: Placed,
-        sent: u32,
-        bytes: &mut [u8],
-    ) -> Delta {
-        let mut change = Delta(0);
+    pub(crate) fn carry(&mut self, direction: Direction, seen: &Segment, placed: Placed, sent: u32, bytes: &mut [u8]) {
         if seen.has(SYN) {
-            self.agree(direction, seen, placed.attempt, bytes, &mut change);
+            self.agree(direction, seen, placed.attempt, bytes);
         }
         if placed.takes_turn {
             self.turn(direction);
         }
         match direction {
-            Direction::ToServer => self.carry_forward(seen, placed, sent, bytes, &mut change),
-            Direction::ToClient => self.carry_reply(seen, placed.is_believed, bytes, &mut change),
+            Direction::ToServer => self.carry_forward(seen, placed, bytes),
+            Direction::ToClient => self.carry_reply(seen, placed.is_believed, bytes),
         }
-        change
+        let spliced = self.has(SPLICED);
+        if !seen.has(RST) && (spliced || direction == Direction::ToServer && may_have_sack(bytes)) {
+            self.carry_sack(direction, placed.is_believed, (seen.acknowledgment, sent), bytes);
+        }
+        if spliced && let Some(header) = bytes.first_chunk_mut::<HEADER>() {
+            let (sequence, acknowledgment) = self.for_receiver(direction, (seen.sequence, seen.acknowledgment));
+            header[4..8].copy_from_slice(&sequence.to_be_bytes());
+            if seen.has(ACK) {
+                header[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
+            }
+        }
     }
 
     /// Takes note that the last new data went in this direction.
@@ -102,7 +108,7 @@ impl ResumeSlot {
 
     /// Takes note of what a SYN offers or agrees to.
     #[cold]
-    fn agree(&mut self, direction: Direction, seen: &Segment, attempt: Attempt, bytes: &mut [u8], change: &mut Delta) {
+    fn agree(&mut self, direction: Direction, seen: &Segment, attempt: Attempt, bytes: &mut [u8]) {
         let offer = Offer::of(bytes);
         let flag = |set, flag| if set { flag } else { 0 };
         let scale = offer.scale.unwrap_or(UNSCALED);
@@ -131,22 +137,23 @@ impl ResumeSlot {
             _ => self.flags |= BARRED,
         }
         if direction == Direction::ToServer {
-            strip(bytes, options::MULTIPATH, change);
+            strip(bytes, options::MULTIPATH);
         }
     }
 
-    #[inline]
-    fn carry_forward(&mut self, seen: &Segment, placed: Placed, sent: u32, bytes: &mut [u8], change: &mut Delta) {
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn carry_forward(&mut self, seen: &Segment, placed: Placed, bytes: &mut [u8]) {
         let spliced = self.has(SPLICED);
         let acknowledged = word(bytes, 8).filter(|_| seen.has(ACK)).unwrap_or(seen.acknowledgment);
         // The segment was overtaken by others.
         let is_late = is_behind(acknowledged, seen.acknowledgment);
         let mut window = self.client_window;
         if !seen.has(RST) {
-            if let Some(field) = bytes.get(14..16).and_then(<[u8]>::first_chunk)
+            if let Some(field) = half(bytes, 14)
                 && !is_late
             {
-                window = u16::from_be_bytes(*field);
+                window = field;
             }
             let clocks = options::timestamps(bytes);
             if placed.is_believed {
@@ -158,30 +165,16 @@ impl ResumeSlot {
                 }
                 self.flags &= !HOLE;
             }
-            if clocks.is_none() || has_more_options(bytes) || spliced {
-                let believed = placed.is_believed;
-                self.carry_sack(Direction::ToServer, believed, (seen.acknowledgment, sent), bytes, change);
-            }
             if spliced && let Some(at) = clocks.filter(|_| seen.has(ACK)) {
-                if self.has(UNHEARD) {
-                    // The client may echo the timestamp of a previous server.
-                    put(bytes, at + 4, self.server_clock, change);
-                }
-                shift(bytes, at + 4, 0_u32.wrapping_sub(self.clock), change);
+                // The client may echo the timestamp of a previous server.
+                let heard = if self.has(UNHEARD) { None } else { word(bytes, at + 4) };
+                put(bytes, at + 4, heard.unwrap_or(self.server_clock).wrapping_sub(self.clock));
             }
         }
-        if spliced {
-            if acknowledged != seen.acknowledgment || self.is_in_bytes() && !seen.has(SYN) {
-                // The right edge of the window stays where it is. A late segment gets the window of the latest one.
-                let ahead = if is_late { 0 } else { acknowledged.wrapping_sub(seen.acknowledgment) };
-                put_window(bytes, self.window_for_server(window, ahead), change);
-            }
-            let (sequence, acknowledgment) =
-                self.for_receiver(Direction::ToServer, (seen.sequence, seen.acknowledgment));
-            put(bytes, 4, sequence, change);
-            if seen.has(ACK) {
-                put(bytes, 8, acknowledgment, change);
-            }
+        if spliced && (acknowledged != seen.acknowledgment || self.is_in_bytes() && !seen.has(SYN)) {
+            // The right edge of the window stays where it is. A late segment gets the window of the latest one.
+            let ahead = if is_late { 0 } else { acknowledged.wrapping_sub(seen.acknowledgment) };
+            put_half(bytes, 14, self.window_for_server(window, ahead));
         }
     }
 
@@ -193,17 +186,11 @@ impl ResumeSlot {
         shown.min(u32::from(u16::MAX)) as u16
     }
 
-    #[inline]
-    fn carry_reply(&mut self, seen: &Segment, is_believed: bool, bytes: &mut [u8], change: &mut Delta) {
-        let spliced = self.has(SPLICED);
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn carry_reply(&mut self, seen: &Segment, is_believed: bool, bytes: &mut [u8]) {
         if is_believed {
             self.flags |= SERVER_SEEN;
-        }
-        if spliced {
-            put(bytes, 4, seen.sequence, change);
-            if seen.has(ACK) {
-                put(bytes, 8, seen.acknowledgment, change);
-            }
         }
         if seen.has(RST) {
             return;
@@ -211,46 +198,35 @@ impl ResumeSlot {
         // The client sees it without its SYN.
         let repeats_handshake = !seen.has(SYN) && bytes.get(13).is_some_and(|flags| flags & SYN != 0);
         if repeats_handshake {
-            clear_syn(bytes, change);
+            if let Some(flags) = bytes.get_mut(13) {
+                *flags &= !SYN;
+            }
         } else if is_believed && (seen.data != 0 || seen.has(FIN) || self.has(ASKED)) {
             self.flags &= !UNHEARD;
         }
-        if let Some(at) = options::timestamps(bytes) {
-            if self.has(UNHEARD) && !repeats_handshake {
-                // Until it is heard, the server accepts only the timestamps of its handshake, and the client sees no
-                // others.
-                put(bytes, at, self.server_clock, change);
-            } else if spliced {
-                shift(bytes, at, self.clock, change);
-            }
-            if let Some(value) = word(bytes, at).filter(|_| is_believed)
-                && (is_behind(self.server_clock, value) || seen.has(SYN))
-            {
+        if let Some(at) = options::timestamps(bytes)
+            && let Some(own) = word(bytes, at)
+        {
+            // Until it is heard, the server accepts only the timestamps of its handshake, and the client sees no others.
+            let is_unheard = self.has(UNHEARD) && !repeats_handshake;
+            let shift = if self.has(SPLICED) { self.clock } else { 0 };
+            let value = if is_unheard { self.server_clock } else { own.wrapping_add(shift) };
+            put(bytes, at, value);
+            if is_believed && (is_behind(self.server_clock, value) || seen.has(SYN)) {
                 self.server_clock = value;
             }
         }
         if seen.has(ACK) && !seen.has(SYN) {
-            self.carry_window(seen.acknowledgment, is_believed, repeats_handshake, bytes, change);
-        }
-        if spliced {
-            self.carry_sack(Direction::ToClient, false, (0, 0), bytes, change);
+            self.carry_window(seen.acknowledgment, is_believed, repeats_handshake, bytes);
         }
     }
 
     /// Writes the server's window in the units that the client knows. Its right edge never moves back (RFC 9293, section
     /// 3.8.6).
-    fn carry_window(
-        &mut self,
-        acknowledgment: u32,
-        is_believed: bool,
-        repeats_handshake: bool,
-        bytes: &mut [u8],
-        change: &mut Delta,
-    ) {
-        let Some(field) = bytes.get(14..16).and_then(<[u8]>::first_chunk) else {
+    fn carry_window(&mut self, acknowledgment: u32, is_believed: bool, repeats_handshake: bool, bytes: &mut [u8]) {
+        let Some(raw) = half(bytes, 14).map(u32::from) else {
             return;
         };
-        let raw = u32::from(u16::from_be_bytes(*field));
         let edge = acknowledgment.wrapping_add(raw << self.server_scale());
         // The window of a SYN is in other units.
         let ahead = if repeats_handshake { u32::MAX } else { edge.wrapping_sub(self.edge) };
@@ -265,7 +241,7 @@ impl ResumeSlot {
                 left.div_ceil(1 << self.shown_scale())
             };
             let window = window.min(u32::from(u16::MAX)) as u16;
-            put_window(bytes, window, change);
+            put_half(bytes, 14, window);
             if ahead < 1 << 31 && is_believed {
                 self.edge = acknowledgment.wrapping_add(u32::from(window) << self.shown_scale());
             }
@@ -283,90 +259,67 @@ impl ResumeSlot {
         is_believed: bool,
         (acknowledgment, sent): (u32, u32),
         bytes: &mut [u8],
-        change: &mut Delta,
     ) {
-        let found = Options::of(bytes).find(|option| option.kind == options::SACK);
-        let forward = direction == Direction::ToServer;
-        let Some(option) = found else {
+        let Some(place) = find(bytes, options::SACK) else {
             return;
         };
-        let spliced = self.has(SPLICED);
-        let by = if forward { 0_u32.wrapping_sub(self.reply) } else { 0_u32.wrapping_sub(self.forward) };
-        let mut unknown = false;
-        for block in (option.at..option.at + option.length / 8 * 8).step_by(8) {
-            let (Some(left), Some(right)) = (word(bytes, block), word(bytes, block + 4)) else {
-                return;
-            };
-            if is_believed && is_behind(acknowledgment, right) {
+        let forward = direction == Direction::ToServer;
+        let (spliced, by) = (self.has(SPLICED), if forward { self.reply } else { self.forward });
+        let mut unknown = self.has(NO_SACK);
+        let blocks = bytes.get_mut(place).unwrap_or_default();
+        for block in blocks.as_chunks_mut::<8>().0 {
+            let [a, b, c, d, e, f, g, h] = *block;
+            let (left, right) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+            if forward && is_believed && is_behind(acknowledgment, right) {
                 self.flags |= HOLE;
             }
             let is_unsent = is_behind(sent, right) && self.has(SERVER_SEEN);
-            unknown |= forward && (is_unsent || is_behind(left, acknowledgment));
+            unknown |= is_unsent || is_behind(left, acknowledgment);
             if spliced {
-                put(bytes, block, left.wrapping_add(by), change);
-                put(bytes, block + 4, right.wrapping_add(by), change);
+                let edges = u64::from(left.wrapping_sub(by)) << 32 | u64::from(right.wrapping_sub(by));
+                *block = edges.to_be_bytes();
             }
         }
-        if spliced && forward && (unknown || self.has(NO_SACK)) {
-            blank(bytes, option.at - 2..option.at + option.length, change);
+        if spliced && forward && unknown {
+            strip(bytes, options::SACK);
         }
     }
 }
 
-/// Clears the SYN flag of a segment.
-fn clear_syn(bytes: &mut [u8], change: &mut Delta) {
-    if let Some(field) = bytes.get(12..).and_then(<[u8]>::first_chunk) {
-        put_half(bytes, 12, u16::from_be_bytes(*field) & !u16::from(SYN), change);
-    }
+/// Whether the header can have selective acknowledgements: it has more options than timestamps where nearly every sender
+/// puts them.
+fn may_have_sack(bytes: &[u8]) -> bool {
+    // On a small processor the search itself answers that.
+    !cfg!(target_pointer_width = "64")
+        || !options::has_usual_timestamps(bytes)
+        || bytes.get(12).is_some_and(|offset| *offset >> 4 != 8)
 }
 
-fn put_window(bytes: &mut [u8], new: u16, change: &mut Delta) {
-    put_half(bytes, 14, new, change);
-}
-
-fn put_half(bytes: &mut [u8], at: usize, new: u16, change: &mut Delta) {
-    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        *change = change.and(Delta::of([u32::from(u16::from_be_bytes(*place))], [u32::from(new)]));
-        *place = new.to_be_bytes();
-    }
-}
-
-/// Whether a header has more options than timestamps where nearly every sender puts them.
-fn has_more_options(bytes: &[u8]) -> bool {
-    bytes.get(12).is_some_and(|offset| *offset >> 4 != 8)
-}
-
-/// Writes four bytes. The sum of a checksum counts those at odd places the other way round (RFC 1071, section 2B).
+/// Writes four bytes.
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn put(bytes: &mut [u8], at: usize, new: u32, change: &mut Delta) {
+pub(crate) fn put(bytes: &mut [u8], at: usize, new: u32) {
     if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        let delta = Delta::of([u32::from_be_bytes(*place)], [new]);
-        *change = change.and(if at.is_multiple_of(2) { delta } else { Delta(delta.0.swap_bytes()) });
         *place = new.to_be_bytes();
     }
 }
 
-fn shift(bytes: &mut [u8], at: usize, by: u32, change: &mut Delta) {
-    if let Some(old) = word(bytes, at) {
-        put(bytes, at, old.wrapping_add(by), change);
+fn put_half(bytes: &mut [u8], at: usize, new: u16) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = new.to_be_bytes();
     }
 }
 
-/// Overwrites options with padding.
-fn blank(bytes: &mut [u8], range: core::ops::Range<usize>, change: &mut Delta) {
-    for at in range {
-        if let Some(byte) = bytes.get_mut(at) {
-            let weight = if at.is_multiple_of(2) { 8 } else { 0 };
-            *change = change.and(Delta::of([u32::from(*byte) << weight], [u32::from(options::NOP) << weight]));
-            *byte = options::NOP;
-        }
-    }
+/// Where the value of the first option of this kind lies.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn find(bytes: &[u8], kind: u8) -> Option<Range<usize>> {
+    Options::of(bytes).find(|option| option.kind == kind).map(|option| option.at..option.at + option.length)
 }
 
 /// Overwrites all options of this kind with padding.
-fn strip(bytes: &mut [u8], kind: u8, change: &mut Delta) {
-    while let Some(option) = Options::of(bytes).find(|option| option.kind == kind) {
-        blank(bytes, option.at - 2..option.at + option.length, change);
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn strip(bytes: &mut [u8], kind: u8) {
+    while let Some(Range { start, end }) = find(bytes, kind) {
+        bytes.get_mut(start - 2..end).unwrap_or_default().fill(options::NOP);
     }
 }

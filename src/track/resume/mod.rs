@@ -17,6 +17,8 @@
 
 mod carry;
 
+pub(crate) use carry::put;
+
 use crate::connection::Direction;
 use crate::track::measure::MeasureSlot;
 use crate::track::sequence::Sequences;
@@ -126,6 +128,7 @@ pub(crate) struct Placed {
 
 impl Placed {
     /// `before` and `after` are the numbers of the connection before the segment and after it. All are the client's.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn of(
         direction: Direction,
         segment: &Segment,
@@ -133,16 +136,16 @@ impl Placed {
         (before, after): (&Sequences, &Sequences),
     ) -> Self {
         let fits = |numbers: &Sequences| numbers.fits(direction, segment.end(), segment.acknowledgment);
-        let is_believed = match attempt {
-            Attempt::None => segment.flags & (SYN | RST | ACK) == ACK && fits(after),
-            Attempt::Current | Attempt::Other => true,
-        };
-        let is_first = is_believed && (segment.has(SYN) || !fits(before));
+        let fits_after = || segment.flags & (SYN | RST | ACK) == ACK && fits(after);
+        if attempt == Attempt::None && !fits_after() {
+            return Self { attempt, is_believed: false, is_first: false, takes_turn: false };
+        }
+        let is_first = segment.has(SYN) || !fits(before);
         let takes_turn = match direction {
             Direction::ToServer => is_first && segment.data != 0 || MeasureSlot::asks(segment, before),
             Direction::ToClient => MeasureSlot::responds(segment, before),
         };
-        Self { attempt, is_believed, is_first, takes_turn: is_believed && takes_turn }
+        Self { attempt, is_believed: true, is_first, takes_turn }
     }
 
     /// The same for a segment that [`Sequences::note_plain`] has taken.
@@ -202,8 +205,7 @@ impl ResumeSlot {
     /// Reads the form in a record. The error is the name and value of a field that no connection can have.
     pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Result<Self, (&'static str, u8)> {
         let word_at = |at| word(bytes, at).unwrap_or(0);
-        let half_at =
-            |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |half| u16::from_be_bytes(*half));
+        let half_at = |at| half(bytes, at).unwrap_or(0);
         let [.., client_scale, server_scales, high, low] = *bytes;
         let flags = u16::from_be_bytes([high, low]);
         if flags & !LASTING != 0 {
@@ -312,7 +314,8 @@ impl ResumeSlot {
     /// would make sense to the server, which learns only of what it has sent itself. A portion for the forward
     /// direction does not know how much that is. A number that is further away than the client's window ever reaches is
     /// not the client's, and stays as it is.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) const fn for_client(
         &self,
         direction: Direction,
@@ -371,6 +374,11 @@ impl ResumeSlot {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+/// Four bytes of a segment.
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|half| u16::from_be_bytes(*half))
 }

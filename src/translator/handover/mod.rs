@@ -120,7 +120,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     #[must_use]
     pub fn new(resumption: R, buffer: &'b mut [u8]) -> Self {
         Self {
-            runs: [Run::FREE; N],
+            runs: const { [Run::FREE; N] },
             active: 0,
             resumption,
             buffer,
@@ -330,7 +330,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 self.report(&moved);
             }
             Err(why) => {
-                let (ends, to) = ((run.client(), run.original()), run.to);
+                let (ends, to) = ((run.client(), run.original()), run.leg.to);
                 self.keep(ends, to, why);
             }
         }
@@ -364,7 +364,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     /// Frees the place of a hand-over that has nothing more to send.
     fn free(&mut self, place: usize) {
         if let Some(run) = self.runs.get_mut(place)
-            && run.is_over()
+            && run.is_over(R::REPLAYS)
         {
             run.stage = Stage::Free;
             self.active -= 1;
@@ -392,7 +392,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
         let sweep = if self.active < N { self.sweep.due(now) } else { None };
         let mut first = sweep;
-        for due in self.runs.iter().filter(|run| run.stage != Stage::Free).map(Run::due) {
+        for due in self.runs.iter().filter(|run| run.stage != Stage::Free).map(|run| run.due(R::REPLAYS)) {
             first = Some(first.map_or(due, |first| first.min(due)));
         }
         first.map(|due| due.max(now))
@@ -418,20 +418,18 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 continue;
             };
             let room = room::<R, N>(self.buffer, place);
-            let length = run.next_for_server(now, &room, most, R::REPLAYS).and_then(|segment| segment.write(buffer));
-            if let Some(length) = length {
-                self.free(place);
+            let segment = run.next_for_server(now, &room, most, R::REPLAYS);
+            let length = segment.and_then(|segment| segment.write(buffer));
+            let mut transmit = length.map(|length| Transmit { length, direction: Direction::ToServer });
+            if transmit.is_some() {
                 byway.state.counters.transmitted = byway.state.counters.transmitted.wrapping_add(1);
-                return Some(Transmit { length, direction: Direction::ToServer });
-            }
-            if R::REPLAYS
-                && let Some(transmit) =
-                    Self::next_translated(run, &mut self.resumption, &room, now, byway, (buffer, most))
-            {
-                self.free(place);
-                return Some(transmit);
+            } else if R::REPLAYS {
+                transmit = Self::next_translated(run, &mut self.resumption, &room, now, byway, (buffer, most));
             }
             self.free(place);
+            if transmit.is_some() {
+                return transmit;
+            }
         }
         None
     }

@@ -60,10 +60,11 @@ impl Run {
     ) -> Result<Outcome, Kept> {
         let from = self.from().socket();
         let (offsets, position) = (self.offsets(), self.standing.position());
-        let found = table.standing(self.client(), self.original());
+        let found = table.find_standing(&mut self.standing);
+        let slot = self.standing.slot;
         let spliced = match (found, failed) {
-            (Ok(slot), None) => {
-                let spliced = table.splice(slot, self.alternative, self.to, &offsets, position);
+            (Ok(()), None) => {
+                let spliced = table.splice(slot, &self.leg, &offsets, position);
                 spliced.and_then(|()| table.slot(slot).and_then(Entry::view).ok_or(Kept::NoConnection))
             }
             (Err(why), None) | (_, Some(why)) => Err(why),
@@ -77,11 +78,11 @@ impl Run {
                 Ok(Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets })
             }
             Err(why) => {
-                if let Ok(slot) = found {
+                if found.is_ok() {
                     table.freeze(slot, false);
                     table.note_failed(slot, why);
                 }
-                table.release_leg(self.alternative, self.to);
+                table.release_leg(&self.leg);
                 self.fail();
                 Err(why)
             }

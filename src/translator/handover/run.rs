@@ -13,7 +13,7 @@ use crate::time::Instant;
 use crate::track::resume::{ASKED, IN_BYTES, Offsets, SACK, TIMESTAMPS};
 use crate::translator::handover::resumption::{Checked, Kept, Position, Resumed, Resumption};
 use crate::translator::handover::segment::Incoming;
-use crate::translator::handover::splice::Standing;
+use crate::translator::handover::splice::{Leg, Standing};
 use crate::translator::state::Table;
 use crate::wire::options::Offer;
 use crate::wire::tcp::{ACK, RST, SYN, Segment, is_behind};
@@ -105,8 +105,7 @@ pub(super) struct Run {
     /// The connection on its old server, as of the start of the hand-over; once the SYN is answered, as of that time.
     pub(super) standing: Standing,
     /// The new server, and the alternative endpoint that it knows.
-    pub(super) to: Endpoint,
-    pub(super) alternative: Endpoint,
+    pub(super) leg: Leg,
     pub(super) stage: Stage,
     pub(super) pending: u8,
     /// How many bytes of a client's packet are kept, and whether it has data.
@@ -114,8 +113,10 @@ pub(super) struct Run {
     pub(super) holds_data: bool,
     /// The latest acknowledgement and window of the client.
     pub(super) latest: (u32, u16),
-    pub(super) started: Instant,
+    started: Instant,
     pub(super) frozen: Instant,
+    /// When the new server is given up.
+    until: Instant,
     /// Our own initial sequence number.
     pub(super) initial: u32,
     pub(super) peer: Peer,
@@ -158,8 +159,7 @@ impl Position {
 impl Run {
     pub(super) const FREE: Self = Self {
         standing: Standing::NONE,
-        to: Endpoint::NONE,
-        alternative: Endpoint::NONE,
+        leg: Leg::NONE,
         stage: Stage::Free,
         pending: 0,
         held: 0,
@@ -167,6 +167,7 @@ impl Run {
         latest: (0, 0),
         started: Instant::ZERO,
         frozen: Instant::ZERO,
+        until: Instant::ZERO,
         initial: 0,
         // Nothing is known of it. All zeros, so that there is no image of it in flash.
         peer: Peer { initial: 0, first_clock: 0, clock: 0, offer: Offer { mss: 0, ..Offer::NONE }, window: 0 },
@@ -190,21 +191,22 @@ impl Run {
         &mut self,
         now: Instant,
         table: &mut Table<'_>,
-        (client, original): (Endpoint, Endpoint),
+        ends: (Endpoint, Endpoint),
         to: Endpoint,
         room: &mut Room<'_>,
         resumption: &mut R,
     ) -> Result<(), Kept> {
-        let slot = table.standing(client, original)?;
-        table.copy_standing(slot, &mut self.standing);
+        self.standing.set_ends(ends);
+        table.read_standing(&mut self.standing)?;
         if self.from() == to {
             return Err(Kept::SameServer);
         }
-        self.to = to;
+        self.leg.to = to;
         self.ask(room, resumption)?;
-        self.alternative = table.reserve_leg(&self.standing.entry, to)?;
+        table.reserve_leg(&self.standing.entry, &mut self.leg)?;
         (self.stage, self.pending) = (Stage::Opening, SEND_SYN);
         (self.started, self.timer, self.wait, self.repeated) = (now, now, FIRST_WAIT, false);
+        self.until = now.plus_micros(OPENING);
         // The client's bytes then have the same numbers on both sides.
         self.initial = self.standing.client_next().wrapping_sub(self.request as u32).wrapping_sub(1);
         (self.sent, self.acknowledged, self.held, self.holds_data) = (0, 0, 0, false);
@@ -229,8 +231,8 @@ impl Run {
     /// Whether a packet is from the new server.
     pub(super) fn is_from_server(&self, incoming: &Incoming<'_>) -> bool {
         matches!(self.stage, Stage::Opening | Stage::Replaying)
-            && incoming.source == self.to
-            && incoming.destination == self.alternative
+            && incoming.source == self.leg.to
+            && incoming.destination == self.leg.alternative
     }
 
     /// Whether it is about the connection of this client and original destination.
@@ -274,7 +276,7 @@ impl Run {
     }
 
     pub(super) fn position(&self) -> Position {
-        Position::of(&self.standing, self.to)
+        Position::of(&self.standing, self.leg.to)
     }
 
     pub(super) fn has_clocks(&self) -> bool {
@@ -348,7 +350,7 @@ impl Run {
         if !R::REPLAYS {
             return Step::Commit;
         }
-        self.timer = now.plus_micros(self.wait);
+        (self.timer, self.until) = (now.plus_micros(self.wait), now.plus_micros(FROZEN));
         table.freeze(self.standing.slot, true);
         self.pending |= SEND_ACK;
         self.check(room, resumption)
@@ -362,8 +364,7 @@ impl Run {
         resumption: &mut R,
     ) -> Result<(), Kept> {
         let from = self.from();
-        let slot = table.standing(self.client(), self.original())?;
-        table.copy_standing(slot, &mut self.standing);
+        table.read_standing(&mut self.standing)?;
         if self.from() != from {
             return Err(Kept::NotNow);
         }
@@ -485,25 +486,22 @@ impl Run {
     }
 
     /// When something has to be done, if nothing arrives.
-    pub(super) fn due(&self) -> Instant {
-        match self.stage {
-            Stage::Free | Stage::Ending => Instant::ZERO,
-            _ if self.pending != 0 || self.unsent() != 0 => Instant::ZERO,
-            Stage::Opening => self.timer.min(self.started.plus_micros(OPENING)),
-            Stage::Replaying => self.timer.min(self.frozen.plus_micros(FROZEN)),
+    #[inline(always)]
+    pub(super) fn due(&self, replays: bool) -> Instant {
+        if self.stage == Stage::Ending || self.pending != 0 || replays && self.unsent() != 0 {
+            return Instant::ZERO;
         }
+        self.timer.min(self.until)
     }
 
     /// Repeats what was not answered in time, and gives up what takes too long. If nothing is replayed, no time passes
     /// between the answer to the SYN and the end.
     #[inline(always)]
     pub(super) fn tick(&mut self, now: Instant, replays: bool) -> Step {
-        let late = match self.stage {
-            Stage::Opening => now >= self.started.plus_micros(OPENING),
-            Stage::Replaying if replays => now >= self.frozen.plus_micros(FROZEN),
-            Stage::Free | Stage::Replaying | Stage::Ending => return Step::Goes,
-        };
-        if late {
+        if matches!(self.stage, Stage::Free | Stage::Ending) {
+            return Step::Goes;
+        }
+        if now >= self.until {
             return Step::Fails(Kept::Silent);
         }
         if now >= self.timer && self.pending & SEND_SYN == 0 {
@@ -521,7 +519,9 @@ impl Run {
     }
 
     /// Whether everything has been sent.
-    pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Ending && self.pending == 0 && self.held == 0 && self.flushed >= self.answered
+    #[inline(always)]
+    pub(super) fn is_over(&self, replays: bool) -> bool {
+        let is_said = !replays || self.held == 0 && self.flushed >= self.answered;
+        self.stage == Stage::Ending && self.pending == 0 && is_said
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::packet_meta::{ChecksumState, PacketMeta};
+use crate::track::resume::{put, word};
 use crate::wire::ipv4::{self, Header, TCP};
 use crate::wire::options::{self, Offer};
 use crate::wire::originate::{transport_checksum, write_ipv4};
@@ -30,48 +31,46 @@ pub(super) struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Writes the packet, with valid checksums. Returns its length; `None` if the buffer is too small.
     pub(super) fn write(&self, buffer: &mut [u8]) -> Option<usize> {
-        let mut options = [options::NOP; SYN_OPTIONS];
-        let mut length = 0;
-        let mut add = |bytes: &[u8]| {
-            if let Some(place) = options.get_mut(length..length + bytes.len()) {
-                place.copy_from_slice(bytes);
-                length += bytes.len();
-            }
+        let (header, segment) = buffer.split_first_chunk_mut::<{ ipv4::HEADER }>()?;
+        let fixed = segment.first_chunk_mut::<{ tcp::HEADER }>()?;
+        fixed[0..2].copy_from_slice(&self.source.port.to_be_bytes());
+        fixed[2..4].copy_from_slice(&self.destination.port.to_be_bytes());
+        fixed[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+        fixed[8..12].copy_from_slice(&self.acknowledgment.to_be_bytes());
+        fixed[13] = self.flags;
+        fixed[14..16].copy_from_slice(&self.window.to_be_bytes());
+        fixed[16..20].fill(0);
+        let mut offset = tcp::HEADER;
+        let mut add = |word: u32| {
+            put(segment, offset, word);
+            offset += 4;
         };
+        let mut pair = [options::NOP, options::NOP];
         if let Some(Offer { mss, scale, sack, .. }) = self.offer {
-            let [high, low] = mss.to_be_bytes();
-            add(&[options::MSS, 4, high, low]);
-            if sack {
-                add(&[options::SACK_PERMITTED, 2]);
-            }
+            add(u32::from_be_bytes([options::MSS, 4, 0, 0]) | u32::from(mss));
             if let Some(scale) = scale {
-                add(&[options::WINDOW_SCALE, 3, scale]);
+                add(u32::from_be_bytes([options::NOP, options::WINDOW_SCALE, 3, scale]));
             }
-        } else if self.clocks.is_some() {
-            add(&[options::NOP, options::NOP]);
+            if sack {
+                pair = [options::SACK_PERMITTED, 2];
+            }
         }
+        let [first, second] = pair;
         if let Some((value, echo)) = self.clocks {
-            add(&[options::TIMESTAMPS, 10]);
-            add(&value.to_be_bytes());
-            add(&echo.to_be_bytes());
+            add(u32::from_be_bytes([first, second, options::TIMESTAMPS, 10]));
+            add(value);
+            add(echo);
+        } else if first != options::NOP {
+            add(u32::from_be_bytes([first, second, options::NOP, options::NOP]));
         }
-        let offset = tcp::HEADER + length.next_multiple_of(4);
-        let total = ipv4::HEADER + offset + self.data.len();
-        let packet = buffer.get_mut(..total)?;
-        let (header, segment) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>()?;
-        write_ipv4(header, u16::try_from(total).ok()?, TCP, self.source.address, self.destination.address);
-        let tcp = segment.first_chunk_mut::<{ tcp::HEADER }>()?;
-        *tcp = [0; tcp::HEADER];
-        tcp[0..2].copy_from_slice(&self.source.port.to_be_bytes());
-        tcp[2..4].copy_from_slice(&self.destination.port.to_be_bytes());
-        tcp[4..8].copy_from_slice(&self.sequence.to_be_bytes());
-        tcp[8..12].copy_from_slice(&self.acknowledgment.to_be_bytes());
-        (tcp[12], tcp[13]) = ((offset as u8 >> 2) << 4, self.flags);
-        tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
-        copy(segment.get_mut(tcp::HEADER..offset)?, options.get(..offset - tcp::HEADER)?)?;
+        let length = offset + self.data.len();
+        let segment = segment.get_mut(..length)?;
+        *segment.get_mut(12)? = (offset as u8 >> 2) << 4;
         copy(segment.get_mut(offset..)?, self.data)?;
         let sum = transport_checksum(TCP, self.source.address, self.destination.address, segment);
         segment.get_mut(16..18)?.copy_from_slice(&sum.to_be_bytes());
+        let total = ipv4::HEADER + length;
+        write_ipv4(header, u16::try_from(total).ok()?, TCP, self.source.address, self.destination.address);
         Some(total)
     }
 }
@@ -101,14 +100,13 @@ impl<'a> Incoming<'a> {
         let tcp = packet.get(start.max(ipv4::HEADER)..total)?;
         let segment = Segment::of(tcp)?;
         let data = tcp.get(tcp.len() - segment.data as usize..)?;
-        let word = |at: usize| tcp.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word));
-        let half = |at: usize| tcp.get(at..)?.first_chunk().map(|half| u16::from_be_bytes(*half));
+        let fixed = tcp.first_chunk::<{ tcp::HEADER }>()?;
         Some(Self {
-            source: Endpoint::new(view.source(), half(0)?),
-            destination: Endpoint::new(view.destination(), half(2)?),
+            source: Endpoint::new(view.source(), u16::from_be_bytes([fixed[0], fixed[1]])),
+            destination: Endpoint::new(view.destination(), u16::from_be_bytes([fixed[2], fixed[3]])),
             segment,
-            window: half(14)?,
-            clocks: options::timestamps(tcp).and_then(|at| Some((word(at)?, word(at + 4)?))),
+            window: u16::from_be_bytes([fixed[14], fixed[15]]),
+            clocks: options::timestamps(tcp).and_then(|at| Some((word(tcp, at)?, word(tcp, at + 4)?))),
             data,
             tcp,
         })

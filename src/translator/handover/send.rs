@@ -29,10 +29,11 @@ impl Run {
     }
 
     /// The window that the new server is offered: the room in the buffer, and after the move the client's own window.
-    fn window(&self, room: &Room<'_>) -> u16 {
+    #[inline(always)]
+    fn window(&self, room: &Room<'_>, replays: bool) -> u16 {
         // In units of the scale that the new server was offered, if it scales too.
         let scale = self.peer.offer.scale.and(self.offer().scale).unwrap_or(0);
-        if self.stage == Stage::Ending {
+        if self.stage == Stage::Ending || !replays {
             return (self.standing.resume.client_window_bytes() >> scale).min(u32::from(u16::MAX)) as u16;
         }
         let free = self.offered(room.answer.len()).saturating_sub(self.answered);
@@ -49,62 +50,48 @@ impl Run {
         most: usize,
         replays: bool,
     ) -> Option<Outgoing<'r>> {
+        // If nothing is replayed, all of these are zero.
+        let number = |bytes: usize| if replays { bytes as u32 } else { 0 };
         let clocks = self.has_clocks().then_some((self.standing.resume.client_clock, self.peer.clock));
-        let outgoing = Outgoing {
-            source: self.alternative,
-            destination: self.to,
-            sequence: self.first_byte().wrapping_add(self.sent as u32),
-            acknowledgment: self.first_answer().wrapping_add(self.confirmed as u32),
+        let mut outgoing = Outgoing {
+            source: self.leg.alternative,
+            destination: self.leg.to,
+            sequence: self.first_byte().wrapping_add(number(self.sent)),
+            acknowledgment: self.first_answer().wrapping_add(number(self.confirmed)),
             flags: ACK,
-            window: self.window(room),
+            window: self.window(room, replays),
             clocks,
             offer: None,
             data: &[],
         };
-        if self.take_pending(SEND_FAREWELL) {
-            let (sequence, acknowledgment) = farewell(&self.standing);
-            let entry = &self.standing.entry;
-            let (source, destination) = (entry.alternative_endpoint(), self.from());
-            return Some(Outgoing {
-                source,
-                destination,
-                sequence,
-                acknowledgment,
-                flags: RST | ACK,
-                clocks: None,
-                ..outgoing
-            });
-        }
-        if self.take_pending(SEND_ABORT) {
-            return Some(Outgoing { flags: RST | ACK, clocks: None, ..outgoing });
-        }
-        if self.take_pending(SEND_SYN) {
-            self.timer = now.plus_micros(self.wait);
-            let window = self.offered(room.answer.len());
-            return Some(Outgoing {
-                sequence: self.initial,
-                acknowledgment: 0,
-                flags: SYN,
-                window: window.clamp(1, usize::from(u16::MAX)) as u16,
-                clocks: clocks.map(|(clock, _)| (clock, 0)),
-                offer: Some(self.offer()),
-                ..outgoing
-            });
-        }
         let unsent = if replays { self.unsent() } else { 0 };
-        if unsent != 0 {
+        if self.take_pending(SEND_FAREWELL) {
+            (outgoing.sequence, outgoing.acknowledgment) = farewell(&self.standing);
+            (outgoing.source, outgoing.destination) = (self.standing.entry.alternative_endpoint(), self.from());
+            (outgoing.flags, outgoing.clocks) = (RST | ACK, None);
+        } else if self.take_pending(SEND_ABORT) {
+            (outgoing.flags, outgoing.clocks) = (RST | ACK, None);
+        } else if self.take_pending(SEND_SYN) {
+            self.timer = now.plus_micros(self.wait);
+            (outgoing.sequence, outgoing.acknowledgment, outgoing.flags) = (self.initial, 0, SYN);
+            outgoing.window = self.offered(room.answer.len()).clamp(1, usize::from(u16::MAX)) as u16;
+            outgoing.clocks = clocks.map(|(clock, _)| (clock, 0));
+            outgoing.offer = Some(self.offer());
+        } else if unsent != 0 {
             let length = unsent.min(most).min(usize::from(self.peer.offer.mss.max(64)) - 12);
-            let data = room.request.get(self.sent..self.sent + length)?;
+            outgoing.data = room.request.get(self.sent..self.sent + length)?;
+            outgoing.flags = ACK | PSH;
             self.sent += length;
             self.pending &= !SEND_ACK;
-            return Some(Outgoing { flags: ACK | PSH, data, ..outgoing });
-        }
-        if self.take_pending(SEND_ACK) {
+        } else if self.take_pending(SEND_ACK) {
             // After the move, all bytes that were not for the client are acknowledged, and the client's window applies.
-            let confirmed = if self.stage == Stage::Ending { self.dropped } else { self.confirmed };
-            return Some(Outgoing { acknowledgment: self.first_answer().wrapping_add(confirmed as u32), ..outgoing });
+            if self.stage == Stage::Ending {
+                outgoing.acknowledgment = self.first_answer().wrapping_add(number(self.dropped));
+            }
+        } else {
+            return None;
         }
-        None
+        Some(outgoing)
     }
 
     fn take_pending(&mut self, which: u8) -> bool {
@@ -125,8 +112,8 @@ impl Run {
         self.flushed += length;
         let window = (self.peer.window >> self.peer_scale()).min(u32::from(u16::MAX)) as u16;
         Some(Outgoing {
-            source: self.to,
-            destination: self.alternative,
+            source: self.leg.to,
+            destination: self.leg.alternative,
             sequence,
             acknowledgment: self.first_byte().wrapping_add(self.request as u32),
             flags: ACK | PSH,

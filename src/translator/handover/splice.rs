@@ -13,6 +13,27 @@ use crate::translator::handover::resumption::Kept;
 use crate::translator::state::Table;
 use crate::wire::ipv4::TCP;
 
+/// A server, and the alternative endpoint towards it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leg {
+    pub(super) to: Endpoint,
+    pub(super) alternative: Endpoint,
+}
+
+impl Leg {
+    pub(super) const NONE: Self = Self { to: Endpoint::NONE, alternative: Endpoint::NONE };
+
+    /// The key that finds it for a packet of the server.
+    const fn key(&self) -> Key {
+        Key::new(TCP, self.alternative, self.to)
+    }
+
+    const fn write(&self, connection: &mut Entry) {
+        connection.set_server(self.to);
+        connection.set_alternative(self.alternative);
+    }
+}
+
 /// The current state of a connection that can be handed over. Sequence numbers are those that the client knows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
@@ -26,6 +47,14 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) const NONE: Self = Self { slot: 0, entry: Entry::EMPTY, resume: ResumeSlot::EMPTY, silence: 0 };
+
+    /// The connection to look for.
+    pub(super) fn set_ends(&mut self, (client, original): (Endpoint, Endpoint)) {
+        let entry = &mut self.entry;
+        (entry.client, entry.client_port) = (client.address, client.port);
+        (entry.original, entry.original_port) = (original.address, original.port);
+        entry.protocol = TCP;
+    }
 
     /// Its current server.
     pub(super) const fn server(&self) -> Endpoint {
@@ -50,9 +79,9 @@ impl Standing {
 }
 
 impl Table<'_> {
-    /// The slot of the connection with this client and original destination, if it can be handed over.
-    pub(super) fn standing(&mut self, client: Endpoint, original: Endpoint) -> Result<u32, Kept> {
-        let slot = self.find_forward(&Key::new(TCP, client, original)).ok_or(Kept::NoConnection)?;
+    /// Finds the slot of the connection with the client and original destination of this one, if it can be handed over.
+    pub(super) fn find_standing(&mut self, standing: &mut Standing) -> Result<(), Kept> {
+        let slot = self.find_forward(&standing.entry.forward_key()).ok_or(Kept::NoConnection)?;
         if self.is_dead(slot) {
             return Err(Kept::NoConnection);
         }
@@ -69,15 +98,19 @@ impl Table<'_> {
         if !resume.has(HANDSHAKE) || resume.has(BARRED) {
             return Err(Kept::NotResumable);
         }
-        Ok(slot)
+        standing.slot = slot;
+        Ok(())
     }
 
-    /// Copies the state of such a connection.
-    pub(super) fn copy_standing(&self, slot: u32, standing: &mut Standing) {
-        if let (Some(entry), Some(resume)) = (self.slot(slot), self.resume(slot)) {
-            (standing.slot, standing.entry, standing.resume) = (slot, *entry, *resume);
+    /// Finds such a connection, and copies its state.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn read_standing(&mut self, standing: &mut Standing) -> Result<(), Kept> {
+        self.find_standing(standing)?;
+        if let (Some(entry), Some(resume)) = (self.slot(standing.slot), self.resume(standing.slot)) {
+            (standing.entry, standing.resume) = (*entry, *resume);
             standing.silence = self.state.tick.since(entry.last);
         }
+        Ok(())
     }
 
     /// Whether a connection that a re-divert wants handed over must go to a server other than `to` by now.
@@ -88,19 +121,21 @@ impl Table<'_> {
 
     /// Reserves an alternative endpoint for a second leg of this connection, towards the server `to`. The leg takes a
     /// slot that only the reply index finds, like that of a quarantined connection.
-    pub(super) fn reserve_leg(&mut self, of: &Entry, to: Endpoint) -> Result<Endpoint, Kept> {
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn reserve_leg(&mut self, of: &Entry, reserved: &mut Leg) -> Result<(), Kept> {
+        let to = reserved.to;
         let here = of.alternative_endpoint();
         self.state.serial = self.state.serial.wrapping_add(1);
         // The server may still get segments of an earlier leg from this endpoint.
         let fresh = !self.state.recent.may_hold(here, to.address) && self.is_free(of, to, here);
         let alternative = if fresh { Some(here) } else { self.choose_alternative(of, to) };
         let alternative = alternative.ok_or(Kept::NoPort)?;
-        self.reclaim(Key::new(TCP, alternative, to));
+        reserved.alternative = alternative;
+        self.reclaim(reserved.key());
         let slot = self.allocate().ok_or(Kept::TableFull)?;
         if let Some(ConnectionSlot(leg)) = self.memory.connections.get_mut(slot as usize) {
             *leg = *of;
-            leg.set_server(to);
-            leg.set_alternative(alternative);
+            reserved.write(leg);
             (leg.phase, leg.flags, leg.last) = (Phase::Quarantined, 0, self.state.tick);
             leg.epoch = self.state.redivert_log.epoch;
         }
@@ -109,13 +144,14 @@ impl Table<'_> {
             return Err(Kept::TableFull);
         }
         self.enqueue(slot);
-        Ok(alternative)
+        Ok(())
     }
 
     /// Releases a reserved endpoint.
-    pub(super) fn release_leg(&mut self, alternative: Endpoint, to: Endpoint) {
-        self.state.recent.add(alternative, to.address);
-        self.reclaim(Key::new(TCP, alternative, to));
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn release_leg(&mut self, leg: &Leg) {
+        self.state.recent.add(leg.alternative, leg.to.address);
+        self.reclaim(leg.key());
     }
 
     /// Lets no segment of the connection pass, or lets them pass again.
@@ -134,31 +170,24 @@ impl Table<'_> {
     /// # Errors
     /// [`Kept::NotNow`] if another re-divert has come in the meantime, so that it must go where its rule leads now;
     /// [`Kept::NoPort`] if the endpoint is not free any more. Nothing has changed then.
-    pub(super) fn splice(
-        &mut self,
-        slot: u32,
-        alternative: Endpoint,
-        to: Endpoint,
-        offsets: &Offsets,
-        position: u32,
-    ) -> Result<(), Kept> {
+    pub(super) fn splice(&mut self, slot: u32, leg: &Leg, offsets: &Offsets, position: u32) -> Result<(), Kept> {
+        let to = leg.to;
         if self.leads_elsewhere(slot, to) {
             return Err(Kept::NotNow);
         }
         let Some(old) = self.slot(slot) else {
             return Err(Kept::NoConnection);
         };
-        let (here, from) = (old.alternative_endpoint(), old.server_endpoint());
-        let key = Key::new(TCP, alternative, to);
-        self.reclaim(key);
-        if self.find_reply(&key).is_some() {
+        let old = Leg { alternative: old.alternative_endpoint(), to: old.server_endpoint() };
+        self.reclaim(leg.key());
+        if self.find_reply(&leg.key()).is_some() {
             return Err(Kept::NoPort);
         }
         self.remember(slot);
         self.leave(slot, IndexKey::Reply);
-        self.set_leg(slot, alternative, to);
+        self.set_leg(slot, leg);
         if !self.enter(slot, IndexKey::Reply) {
-            self.set_leg(slot, here, from);
+            self.set_leg(slot, &old);
             if !self.enter(slot, IndexKey::Reply) {
                 // Its place in the index was taken in between: it cannot return to its server.
                 self.close_stranded(slot, true);
@@ -179,16 +208,15 @@ impl Table<'_> {
         }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
         #[cfg(feature = "report")]
-        self.keep_move(slot, Some(here), crate::event::Moving::HandOver);
-        self.notify(slot, EventKind::Moved(from));
+        self.keep_move(slot, Some(old.alternative), crate::event::Moving::HandOver);
+        self.notify(slot, EventKind::Moved(old.to));
         Ok(())
     }
 
-    fn set_leg(&mut self, slot: u32, alternative: Endpoint, server: Endpoint) {
+    fn set_leg(&mut self, slot: u32, leg: &Leg) {
         let checksums = self.state.config.checksums;
         if let Some(connection) = self.slot_mut(slot) {
-            connection.set_server(server);
-            connection.set_alternative(alternative);
+            leg.write(connection);
             connection.set_deltas(checksums);
         }
     }

@@ -58,7 +58,7 @@ impl<S: Storage> Translator<S> {
             // The segment does not change, since no other server has taken over.
             let placed = Placed::plain(direction, &segment, &before);
             let sent = connection.sequences.end(Direction::ToClient);
-            let _ = resume.carry(direction, &segment, placed, sent, bytes);
+            resume.carry(direction, &segment, placed, sent, bytes);
         }
         self.state.carried_resumable = true;
         Some(verdict)

@@ -14,11 +14,14 @@ use crate::track::sequence::Sequences;
 use crate::translator::path::track::Tracked;
 use crate::translator::state::{ForResumable, Table};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::checksum::{self, Checksums, Delta};
+use crate::wire::checksum::{self, Checksums};
 use crate::wire::flow::{Flow, Shape};
 use crate::wire::ipv4::{Parts, TCP};
 use crate::wire::quote;
 use crate::wire::tcp::{ACK, SYN, Segment};
+
+/// Bytes of a TCP header with as many options as there can be.
+const LONGEST_HEADER: usize = 60;
 
 /// A hand-over stops a connection for at most this many ticks: 4 s.
 const LONGEST_FREEZE: u32 = 61;
@@ -64,13 +67,13 @@ fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Par
             Tracked::Quiet => false,
             Tracked::Dropped(verdict) => return verdict,
         };
-    table.rewrite_resumable(slot, direction, parts, (&segment, &before), whole);
     if alive && (direction == Direction::ToServer || table.state.config.refresh_from_server) {
         let tick = table.state.tick;
         if let Some(connection) = table.slot_mut(slot) {
             connection.last = tick;
         }
     }
+    table.rewrite_resumable(slot, direction, parts, (&segment, &before), whole);
     if table.state.extras {
         table.do_extras(slot, direction, parts);
     }
@@ -132,15 +135,22 @@ impl Table<'_> {
         let Some(resume) = self.memory.resumable.get_mut(slot as usize) else {
             return;
         };
-        let change = resume.carry(direction, segment, placed, sent, parts.payload);
         let in_hardware = whole && self.state.config.checksums == Checksums::Hardware;
-        if change != Delta(0)
-            && !in_hardware
-            && let Some(sum) = parts.payload.get_mut(16..).and_then(<[u8]>::first_chunk_mut)
-        {
-            *sum = checksum::update_along(*sum, change, Direction::ToServer);
+        // The sum of the header before and after shows what has changed (RFC 1624, equation 3).
+        let before = (!in_hardware && resume.rewrites(segment)).then(|| header_sum(parts.payload));
+        resume.carry(direction, segment, placed, sent, parts.payload);
+        if let Some(before) = before {
+            let change = header_sum(parts.payload) + u32::from(checksum::finish(before));
+            if let Some(field) = parts.payload.get_mut(16..).and_then(<[u8]>::first_chunk_mut) {
+                *field = checksum::finish(u32::from(!u16::from_be_bytes(*field)) + change).to_be_bytes();
+            }
         }
     }
+}
+
+/// The sum of a TCP header, and perhaps of data after it.
+fn header_sum(segment: &[u8]) -> u32 {
+    checksum::sum(0, segment.get(..LONGEST_HEADER).unwrap_or(segment))
 }
 
 /// Which handshake a segment belongs to, after the connection has been updated with it. `before` is the phase before
