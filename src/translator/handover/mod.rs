@@ -51,6 +51,7 @@ pub use resumption::{AtRest, Checked, Greeted, Kept, Observed, Position, Resumed
 use labels::{Labels, show};
 use run::{Room, Run, Stage, Step, room};
 use segment::{HEADERS, Incoming, copy, finish_checksum};
+use splice::Ends;
 use wanted::Sweep;
 
 /// The longest packet of a client that is kept, in bytes: one that any path takes.
@@ -178,10 +179,10 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         client_side: &Pair,
         to: SocketAddrV4,
     ) -> Result<(), Kept> {
-        let [client, original, to] = [client_side.source, client_side.destination, to].map(Endpoint::from);
+        let ends = Ends { client: client_side.source.into(), original: client_side.destination.into() };
         let mut table = byway.rare_table();
         table.advance(now);
-        let done = self.try_begin(now, &mut table, (client, original), to);
+        let done = self.try_begin(now, &mut table, &ends, to.into());
         if let Err(why) = done {
             self.count_kept(why);
         }
@@ -189,20 +190,14 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     }
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn try_begin(
-        &mut self,
-        now: Instant,
-        table: &mut Table<'_>,
-        (client, original): (Endpoint, Endpoint),
-        to: Endpoint,
-    ) -> Result<(), Kept> {
-        if self.runs.iter().any(|run| run.is_of(client, original)) {
+    fn try_begin(&mut self, now: Instant, table: &mut Table<'_>, ends: &Ends, to: Endpoint) -> Result<(), Kept> {
+        if self.runs.iter().any(|run| run.is_of(ends)) {
             return Err(Kept::Busy);
         }
         let free = self.runs.iter_mut().enumerate().find(|(_, run)| run.stage == Stage::Free);
         let (place, run) = free.ok_or(Kept::Busy)?;
         let mut room = room::<R, N>(self.buffer, place);
-        run.begin(now, table, (client, original), to, &mut room, &mut self.resumption)?;
+        run.begin(now, table, ends, to, &mut room, &mut self.resumption)?;
         self.active += 1;
         Ok(())
     }
@@ -283,8 +278,9 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let Some(incoming) = Incoming::read(packet).filter(|incoming| incoming.is_intact(meta)) else {
             return dropped;
         };
+        let ends = Ends { client: incoming.source, original: incoming.destination };
         let mut runs = self.runs.iter_mut().enumerate();
-        let Some((place, run)) = runs.find(|(_, run)| run.is_of(incoming.source, incoming.destination)) else {
+        let Some((place, run)) = runs.find(|(_, run)| run.is_of(&ends)) else {
             return dropped;
         };
         let segment = incoming.segment;
@@ -330,8 +326,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 self.report(&moved);
             }
             Err(why) => {
-                let (ends, to) = ((run.client(), run.original()), run.leg.to);
-                self.keep(ends, to, why);
+                let (ends, to) = (run.ends(), run.leg.to);
+                self.keep(&ends, to, why);
             }
         }
         self.free(place);
@@ -339,10 +335,9 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
 
     /// Counts and reports a connection that stays with its server.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn keep(&mut self, (client, original): (Endpoint, Endpoint), to: Endpoint, why: Kept) {
+    fn keep(&mut self, ends: &Ends, to: Endpoint, why: Kept) {
         self.count_kept(why);
-        let client_side = Pair { source: client.socket(), destination: original.socket() };
-        self.report(&Outcome::Kept { client_side, to: to.socket(), why });
+        self.report(&Outcome::Kept { client_side: ends.pair(), to: to.socket(), why });
     }
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]

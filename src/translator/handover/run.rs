@@ -13,7 +13,7 @@ use crate::time::Instant;
 use crate::track::resume::{ASKED, IN_BYTES, Offsets, SACK, TIMESTAMPS};
 use crate::translator::handover::resumption::{Checked, Kept, Position, Resumed, Resumption};
 use crate::translator::handover::segment::Incoming;
-use crate::translator::handover::splice::{Leg, Standing};
+use crate::translator::handover::splice::{Ends, Leg, Standing};
 use crate::translator::state::Table;
 use crate::wire::options::Offer;
 use crate::wire::tcp::{ACK, RST, SYN, Segment, is_behind};
@@ -191,7 +191,7 @@ impl Run {
         &mut self,
         now: Instant,
         table: &mut Table<'_>,
-        ends: (Endpoint, Endpoint),
+        ends: &Ends,
         to: Endpoint,
         room: &mut Room<'_>,
         resumption: &mut R,
@@ -236,8 +236,8 @@ impl Run {
     }
 
     /// Whether it is about the connection of this client and original destination.
-    pub(super) fn is_of(&self, client: Endpoint, original: Endpoint) -> bool {
-        self.stage != Stage::Free && client == self.client() && original == self.original()
+    pub(super) fn is_of(&self, ends: &Ends) -> bool {
+        self.stage != Stage::Free && self.ends() == *ends
     }
 
     /// Whether this segment of the client is to be kept: the first with data; before that, one with a newer
@@ -262,12 +262,8 @@ impl Run {
             && (ahead != 0 || segment.data == 0)
     }
 
-    pub(super) fn client(&self) -> Endpoint {
-        self.standing.entry.client_endpoint()
-    }
-
-    pub(super) fn original(&self) -> Endpoint {
-        self.standing.entry.original_endpoint()
+    pub(super) fn ends(&self) -> Ends {
+        Ends::of(&self.standing.entry)
     }
 
     /// The old server.

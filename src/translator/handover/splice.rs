@@ -1,17 +1,36 @@
 //! What a hand-over reads of a connection in the table, and what it changes there.
 
 use crate::connection::Direction;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Pair};
 use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
-use crate::table::redivert_log::{Route, Treatment};
 use crate::track::phase::Phase;
 use crate::track::resume::{BARRED, FROZEN, HANDSHAKE, Offsets, ResumeSlot, WANTED};
 use crate::track::sequence::Sequences;
 use crate::translator::handover::resumption::Kept;
 use crate::translator::state::Table;
 use crate::wire::ipv4::TCP;
+
+/// The client of a connection, and the original destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) client: Endpoint,
+    pub(super) original: Endpoint,
+}
+
+impl Ends {
+    pub(super) const NONE: Self = Self { client: Endpoint::NONE, original: Endpoint::NONE };
+
+    pub(super) const fn of(connection: &Entry) -> Self {
+        Self { client: connection.client_endpoint(), original: connection.original_endpoint() }
+    }
+
+    /// Their public form.
+    pub(super) const fn pair(&self) -> Pair {
+        Pair { source: self.client.socket(), destination: self.original.socket() }
+    }
+}
 
 /// A server, and the alternative endpoint towards it.
 #[derive(Clone, Copy, Debug)]
@@ -49,10 +68,10 @@ impl Standing {
     pub(super) const NONE: Self = Self { slot: 0, entry: Entry::EMPTY, resume: ResumeSlot::EMPTY, silence: 0 };
 
     /// The connection to look for.
-    pub(super) fn set_ends(&mut self, (client, original): (Endpoint, Endpoint)) {
+    pub(super) fn set_ends(&mut self, ends: &Ends) {
         let entry = &mut self.entry;
-        (entry.client, entry.client_port) = (client.address, client.port);
-        (entry.original, entry.original_port) = (original.address, original.port);
+        (entry.client, entry.client_port) = (ends.client.address, ends.client.port);
+        (entry.original, entry.original_port) = (ends.original.address, ends.original.port);
         entry.protocol = TCP;
     }
 
@@ -171,8 +190,7 @@ impl Table<'_> {
     /// [`Kept::NotNow`] if another re-divert has come in the meantime, so that it must go where its rule leads now;
     /// [`Kept::NoPort`] if the endpoint is not free any more. Nothing has changed then.
     pub(super) fn splice(&mut self, slot: u32, leg: &Leg, offsets: &Offsets, position: u32) -> Result<(), Kept> {
-        let to = leg.to;
-        if self.leads_elsewhere(slot, to) {
+        if self.leads_elsewhere(slot, leg.to) {
             return Err(Kept::NotNow);
         }
         let Some(old) = self.slot(slot) else {
@@ -199,7 +217,7 @@ impl Table<'_> {
             resume.splice(offsets);
         }
         let entry = self.entry_of(slot);
-        self.recount(slot, Route { server: to, treatment: Treatment::Switch, entry });
+        self.recount(slot, entry);
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
             let [client_next, ..] = connection.sequences.to_words();

@@ -10,6 +10,7 @@ use crate::time::Instant;
 use crate::track::resume::{LAST_ATTEMPT, LONG_WANTED, OR_RESET, WANTED};
 use crate::translator::handover::HandOvers;
 use crate::translator::handover::resumption::{Kept, Resumption};
+use crate::translator::handover::splice::Ends;
 use crate::translator::state::Table;
 
 /// How many slots one poll examines.
@@ -24,9 +25,9 @@ const PATIENCE: u64 = 60_000_000;
 pub(super) struct Sweep {
     /// The next slot of this pass; [`DONE`] between passes.
     cursor: u32,
-    /// When the next pass begins, if there is one.
-    next: Option<Instant>,
-    /// Whether this pass has found connections that may still be handed over.
+    /// When the next pass begins, if connections are left.
+    next: Instant,
+    /// Whether this pass has found connections that may still be handed over, or between passes, whether the last one has.
     left: bool,
     /// Whether this pass gives up connections that have been wanted for long.
     settles: bool,
@@ -36,19 +37,25 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) const NONE: Self =
-        Self { cursor: DONE, next: None, left: false, settles: false, deadline: Instant::ZERO, patience: PATIENCE };
+    pub(super) const NONE: Self = Self {
+        cursor: DONE,
+        next: Instant::ZERO,
+        left: false,
+        settles: false,
+        deadline: Instant::ZERO,
+        patience: PATIENCE,
+    };
 
     /// Starts a pass over all slots. It does not prolong the wait of connections that an earlier re-divert wanted.
     fn start(&mut self, now: Instant) {
-        if self.cursor == DONE && self.next.is_none() {
+        if self.cursor == DONE && !self.left {
             self.deadline = now.plus_micros(self.patience);
         }
         self.begin(now);
     }
 
     fn begin(&mut self, now: Instant) {
-        (self.cursor, self.next, self.left) = (0, None, false);
+        (self.cursor, self.left) = (0, false);
         self.settles = now >= self.deadline;
         if self.settles {
             self.deadline = now.plus_micros(self.patience);
@@ -57,20 +64,23 @@ impl Sweep {
 
     /// When there is something to do.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        if self.cursor == DONE { self.next } else { Some(now) }
+        if self.cursor != DONE {
+            return Some(now);
+        }
+        self.left.then_some(self.next)
     }
 
     /// The next slot to examine, below `slots`. `None` if there is none now.
     fn next(&mut self, now: Instant, slots: u32) -> Option<u32> {
         if self.cursor == DONE {
-            if self.next.is_none_or(|next| now < next) {
+            if !self.left || now < self.next {
                 return None;
             }
             self.begin(now);
         }
         if self.cursor >= slots {
             self.cursor = DONE;
-            self.next = self.left.then(|| now.plus_micros(AGAIN));
+            self.next = now.plus_micros(AGAIN);
             return None;
         }
         self.cursor += 1;
@@ -108,26 +118,34 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
             let Some(slot) = self.sweep.next(now, table.state.fresh) else {
                 return;
             };
-            let Some(wanted) = table.wanted(slot) else {
+            let Some(since) = table.wanted(slot) else {
                 continue;
             };
-            let begun = match wanted.to {
-                Some(to) => self.try_begin(now, table, wanted.ends, to),
+            let ends = table.slot(slot).map_or(Ends::NONE, Ends::of);
+            let to = table.server_for(slot);
+            let begun = match to {
+                Some(to) => self.try_begin(now, table, &ends, to),
                 None => Err(Kept::NoRule),
             };
-            match begun {
-                Err(Kept::SameServer) => table.give_up_wanted(slot, true),
-                Err(why) if why != Kept::Busy && (!why.may_pass() || wanted.is_given_up(self.sweep.settles)) => {
-                    table.give_up_wanted(slot, false);
-                    self.keep(wanted.ends, wanted.to.unwrap_or(Endpoint::NONE), why);
+            // Whether it was tried for long enough. This pass may give up connections that were already wanted at the
+            // previous such pass.
+            let settles = self.sweep.settles;
+            let is_given_up = since & LAST_ATTEMPT != 0 || settles && since & LONG_WANTED != 0;
+            if let Err(why) = begun
+                && why != Kept::Busy
+                && (is_given_up || !why.may_pass())
+            {
+                let is_there = why == Kept::SameServer;
+                table.give_up_wanted(slot, is_there);
+                if !is_there {
+                    self.keep(&ends, to.unwrap_or(Endpoint::NONE), why);
                 }
-                // It is under way, or is tried again.
-                Ok(()) | Err(_) => {
-                    self.sweep.leave();
-                    if self.sweep.settles {
-                        table.note_settled(slot);
-                    }
-                }
+                continue;
+            }
+            // It is under way, or is tried again.
+            self.sweep.leave();
+            if settles {
+                table.note_settled(slot);
             }
         }
     }
@@ -157,40 +175,17 @@ impl Kept {
     }
 }
 
-/// A connection that a re-divert wants handed over.
-#[derive(Clone, Copy, Debug)]
-struct Wanted {
-    /// The client, and the original destination.
-    ends: (Endpoint, Endpoint),
-    /// Where its rule leads now, if it has one.
-    to: Option<Endpoint>,
-    /// [`LONG_WANTED`] and [`LAST_ATTEMPT`].
-    since: u16,
-}
-
-impl Wanted {
-    /// Whether it was tried for long enough. `settles` says that this pass gives up connections that were already
-    /// wanted at the previous such pass.
-    const fn is_given_up(&self, settles: bool) -> bool {
-        self.since & LAST_ATTEMPT != 0 || settles && self.since & LONG_WANTED != 0
-    }
-}
-
 impl Table<'_> {
-    /// The connection in this slot, if it is to be handed over.
-    fn wanted(&mut self, slot: u32) -> Option<Wanted> {
+    /// Whether the connection in this slot is to be handed over: its flags [`LONG_WANTED`] and [`LAST_ATTEMPT`].
+    fn wanted(&mut self, slot: u32) -> Option<u16> {
         self.for_resumable(slot)?;
         if self.is_dead(slot) {
             return None;
         }
         self.follow_rediverts(slot);
         let (entry, resume) = (self.slot(slot)?, self.resume(slot)?);
-        if !resume.has(WANTED) || entry.phase.is_over() {
-            return None;
-        }
-        let since = resume.flags & (LONG_WANTED | LAST_ATTEMPT);
-        let ends = (entry.client_endpoint(), entry.original_endpoint());
-        Some(Wanted { ends, to: self.server_for(slot), since })
+        let is_wanted = resume.has(WANTED) && !entry.phase.is_over();
+        is_wanted.then_some(resume.flags & (LONG_WANTED | LAST_ATTEMPT))
     }
 
     /// Records that a pass that gives up has examined the connection while it could not be handed over, or was just

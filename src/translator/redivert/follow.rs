@@ -19,6 +19,7 @@ use crate::table::redivert_log::{DONE, Route, Treatment};
 use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
+use crate::translator::rules::find::describes;
 #[cfg(target_pointer_width = "64")]
 use crate::translator::state::State;
 use crate::translator::state::{Followed, Table};
@@ -105,7 +106,7 @@ impl Table<'_> {
         }
         // If none of the moves has an entry, every entry still describes its connections.
         if route.entry != server::NONE {
-            self.recount(slot, route);
+            self.recount(slot, route.entry);
         }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
         #[cfg(feature = "report")]
@@ -189,30 +190,24 @@ impl Table<'_> {
         self.give_up(slot, Closed::Stranded);
     }
 
-    /// Counts a moved connection with its new server, if its entry describes another server.
+    /// Counts a moved connection with its new server, which this entry describes, if its own entry describes another
+    /// server.
     #[cfg_attr(target_pointer_width = "64", cold)]
     #[cfg_attr(target_pointer_width = "64", inline(never))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
-    pub(in crate::translator) fn recount(&mut self, slot: u32, route: Route) {
+    pub(in crate::translator) fn recount(&mut self, slot: u32, entry: u16) {
         let Some(connection) = self.slot(slot) else {
             return;
         };
-        let (member, counted, portless) =
-            (connection.member, connection.has(SERVER_COUNTED), connection.protocol == ICMP);
-        let original = connection.original_endpoint();
-        let described = self.servers().get(member).is_some_and(|s| {
-            let Endpoint { address, port } = s.resolve(original);
-            address == route.server.address && (port == route.server.port || portless)
-        });
-        if described {
+        let (member, counted) = (connection.member, connection.has(SERVER_COUNTED));
+        if self.memory.servers.get(usize::from(member)).is_some_and(|server| describes(server, connection)) {
             return;
         }
         if counted {
             self.discount(member);
         }
-        let counted = server::count(self.memory.servers, route.entry);
+        let counted = server::count(self.memory.servers, entry);
         if let Some(connection) = self.slot_mut(slot) {
-            connection.member = route.entry;
+            connection.member = entry;
             connection.flags &= !SERVER_COUNTED;
             connection.flags |= if counted { SERVER_COUNTED } else { 0 };
         }

@@ -6,9 +6,7 @@ use crate::table::connection::{Entry, SERVER_COUNTED};
 use crate::table::hash::{Key, Label};
 use crate::table::rendezvous::Rendezvous;
 use crate::table::rule::{self, DivertSlot, servers_of};
-use crate::table::server;
-#[cfg(target_pointer_width = "64")]
-use crate::table::server::ServerSlot;
+use crate::table::server::{self, ServerSlot};
 #[cfg(target_pointer_width = "64")]
 use crate::translator::rules::indexed::forwards;
 use crate::translator::state::{HIDES_SERVERS, Table};
@@ -136,10 +134,7 @@ impl Table<'_> {
             return server::NONE;
         };
         let servers = &*self.memory.servers;
-        let names = |entry: &u16| {
-            let resolved = servers.get(usize::from(*entry)).map(|s| s.resolve(original));
-            resolved.is_some_and(|r| r.address == new.server && (r.port == new.server_port || new.protocol == ICMP))
-        };
+        let names = |entry: &u16| servers.get(usize::from(*entry)).is_some_and(|server| describes(server, new));
         servers_of(servers, rule.servers).find(names).unwrap_or(server::NONE)
     }
 
@@ -224,6 +219,14 @@ impl Table<'_> {
         }
         rendezvous.best().map(|entry| entry as u16)
     }
+}
+
+/// Whether an entry for a server describes the one that a connection has.
+pub(in crate::translator) fn describes(server: &ServerSlot, connection: &Entry) -> bool {
+    let Endpoint { address, port } = server.resolve(connection.original_endpoint());
+    // An ICMP echo has no port of a server.
+    let other = if connection.protocol == ICMP { 0 } else { port ^ connection.server_port };
+    (address ^ connection.server) | u32::from(other) == 0
 }
 
 /// Whether load / weight is less than another, or is equal and preferred. A weight of zero is never less, and any other
