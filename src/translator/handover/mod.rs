@@ -30,7 +30,6 @@ mod splice;
 mod wanted;
 
 use core::net::SocketAddrV4;
-use heapless::Deque;
 
 use crate::connection::Direction;
 use crate::endpoint::{Endpoint, Pair};
@@ -49,6 +48,7 @@ pub use outcome::Outcome;
 pub use resumption::{AtRest, Checked, Greeted, Kept, Observed, Position, Resumed, Resumption};
 
 use labels::{Labels, show};
+use outcome::Outcomes;
 use run::{Room, Run, Stage, Step, room};
 use segment::{HEADERS, Incoming, copy, finish_checksum};
 use splice::Ends;
@@ -56,9 +56,6 @@ use wanted::Sweep;
 
 /// The longest packet of a client that is kept, in bytes: one that any path takes.
 const LONGEST_HELD: usize = 1_500;
-
-/// How many outcomes wait to be fetched.
-const OUTCOMES: usize = 16;
 
 /// Hands connections over, up to `N` at once, beside a [`Translator`] whose packets pass through it.
 ///
@@ -97,10 +94,7 @@ pub struct HandOvers<'b, R, const N: usize> {
     active: usize,
     resumption: R,
     buffer: &'b mut [u8],
-    outcomes: Deque<Outcome, OUTCOMES>,
-    moved: u64,
-    kept: [u64; Kept::COUNT],
-    outcomes_lost: u64,
+    outcomes: Outcomes,
     sweep: Sweep,
 }
 
@@ -108,7 +102,7 @@ pub struct HandOvers<'b, R, const N: usize> {
 impl<R, const N: usize> defmt::Format for HandOvers<'_, R, N> {
     /// How many are under way, and how many there were.
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "HandOvers {{ under_way: {} of {}, moved: {} }}", self.active, N, self.moved);
+        defmt::write!(f, "HandOvers {{ under_way: {} of {}, moved: {} }}", self.active, N, self.outcomes.moved);
     }
 }
 
@@ -125,10 +119,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             active: 0,
             resumption,
             buffer,
-            outcomes: Deque::new(),
-            moved: 0,
-            kept: [0; Kept::COUNT],
-            outcomes_lost: 0,
+            outcomes: Outcomes::NONE,
             sweep: Sweep::NONE,
         }
     }
@@ -141,19 +132,19 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     /// How many connections were moved.
     #[must_use]
     pub const fn moved(&self) -> u64 {
-        self.moved
+        self.outcomes.moved
     }
 
     /// How many connections were not moved, for this reason.
     #[must_use]
     pub fn kept(&self, why: Kept) -> u64 {
-        self.kept.get(why as usize).copied().unwrap_or(0)
+        self.outcomes.kept.get(why as usize).copied().unwrap_or(0)
     }
 
     /// How many outcomes were lost because they were not fetched in time. Their hand-overs are counted all the same.
     #[must_use]
     pub const fn outcomes_lost(&self) -> u64 {
-        self.outcomes_lost
+        self.outcomes.lost
     }
 
     /// How many hand-overs are under way.
@@ -164,7 +155,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
 
     /// The next outcome of a hand-over, oldest first.
     pub fn poll_outcome(&mut self) -> Option<Outcome> {
-        self.outcomes.pop_front()
+        self.outcomes.queue.pop_front()
     }
 
     /// Begins to hand over the connection of this client and original destination to the server `to`. The old server
@@ -184,7 +175,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         table.advance(now);
         let done = self.try_begin(now, &mut table, &ends, to.into());
         if let Err(why) = done {
-            self.count_kept(why);
+            self.outcomes.count_kept(why);
         }
         done
     }
@@ -320,40 +311,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let Some(run) = self.runs.get_mut(place) else {
             return;
         };
-        match run.conclude(now, table, failed) {
-            Ok(moved) => {
-                self.moved += 1;
-                self.report(&moved);
-            }
-            Err(why) => {
-                let (ends, to) = (run.ends(), run.leg.to);
-                self.keep(&ends, to, why);
-            }
-        }
+        run.conclude(now, table, failed, &mut self.outcomes);
         self.free(place);
-    }
-
-    /// Counts and reports a connection that stays with its server.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn keep(&mut self, ends: &Ends, to: Endpoint, why: Kept) {
-        self.count_kept(why);
-        self.report(&Outcome::Kept { client_side: ends.pair(), to: to.socket(), why });
-    }
-
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn report(&mut self, outcome: &Outcome) {
-        if self.outcomes.is_full() {
-            self.outcomes.pop_front();
-            self.outcomes_lost += 1;
-        }
-        let _ = self.outcomes.push_back(*outcome);
-    }
-
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn count_kept(&mut self, why: Kept) {
-        if let Some(count) = self.kept.get_mut(why as usize) {
-            *count += 1;
-        }
     }
 
     /// Frees the place of a hand-over that has nothing more to send.

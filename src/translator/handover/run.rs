@@ -10,7 +10,7 @@
 use crate::connection::Direction;
 use crate::endpoint::Endpoint;
 use crate::time::Instant;
-use crate::track::resume::{ASKED, IN_BYTES, Offsets, SACK, TIMESTAMPS};
+use crate::track::resume::{ASKED, SACK, TIMESTAMPS};
 use crate::translator::handover::resumption::{Checked, Kept, Position, Resumed, Resumption};
 use crate::translator::handover::segment::Incoming;
 use crate::translator::handover::splice::{Ends, Leg, Standing};
@@ -52,9 +52,9 @@ pub(super) enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     /// Its initial sequence number.
-    initial: u32,
+    pub(super) initial: u32,
     /// Its first timestamp, and its latest.
-    first_clock: u32,
+    pub(super) first_clock: u32,
     pub(super) clock: u32,
     pub(super) offer: Offer,
     /// In bytes.
@@ -448,37 +448,6 @@ impl Run {
         let resume = &self.standing.resume;
         let (mss, scale, sack) = (resume.client_mss, resume.agreed_scale(), resume.has(SACK));
         Offer { mss, scale, sack, timestamps: self.has_clocks(), signed: false }
-    }
-
-    /// The offsets that turn the new server's numbers into those that the client knows.
-    pub(super) fn offsets(&self) -> Offsets {
-        let next = self.first_byte().wrapping_add(self.request as u32);
-        let clock = self.standing.resume.server_clock.wrapping_sub(self.peer.first_clock);
-        Offsets {
-            forward: next.wrapping_sub(self.standing.client_next()),
-            reply: self.standing.position().wrapping_sub(self.first_answer()).wrapping_sub(self.dropped as u32),
-            clock: if self.has_clocks() { clock } else { 0 },
-            scale: if self.standing.resume.client_scale != 0 && self.peer.offer.scale.is_none() {
-                IN_BYTES
-            } else {
-                self.peer_scale()
-            },
-            sack: self.peer.offer.sack,
-        }
-    }
-
-    /// Ends with the connection on the new server.
-    pub(super) fn commit(&mut self) {
-        self.stage = Stage::Ending;
-        self.flushed = self.dropped;
-        self.pending = SEND_FAREWELL | SEND_ACK;
-    }
-
-    /// Ends with the connection on the old server.
-    pub(super) fn fail(&mut self) {
-        self.pending = if self.stage == Stage::Replaying { SEND_ABORT } else { 0 };
-        self.stage = Stage::Ending;
-        self.flushed = self.answered;
     }
 
     /// When something has to be done, if nothing arrives.

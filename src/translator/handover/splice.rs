@@ -189,6 +189,7 @@ impl Table<'_> {
     /// # Errors
     /// [`Kept::NotNow`] if another re-divert has come in the meantime, so that it must go where its rule leads now;
     /// [`Kept::NoPort`] if the endpoint is not free any more. Nothing has changed then.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn splice(&mut self, slot: u32, leg: &Leg, offsets: &Offsets, position: u32) -> Result<(), Kept> {
         if self.leads_elsewhere(slot, leg.to) {
             return Err(Kept::NotNow);

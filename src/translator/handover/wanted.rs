@@ -5,7 +5,6 @@
 use core::time::Duration;
 
 use crate::endpoint::Endpoint;
-use crate::table::redivert_log::DONE;
 use crate::time::Instant;
 use crate::track::resume::{LAST_ATTEMPT, LONG_WANTED, OR_RESET, WANTED};
 use crate::translator::handover::HandOvers;
@@ -23,7 +22,7 @@ const PATIENCE: u64 = 60_000_000;
 /// A sweep over the slots: passes repeat as long as there are connections that may still be handed over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep {
-    /// The next slot of this pass; [`DONE`] between passes.
+    /// How many slots this pass has examined, and one; zero between passes.
     cursor: u32,
     /// When the next pass begins, if connections are left.
     next: Instant,
@@ -38,7 +37,7 @@ pub(super) struct Sweep {
 
 impl Sweep {
     pub(super) const NONE: Self = Self {
-        cursor: DONE,
+        cursor: 0,
         next: Instant::ZERO,
         left: false,
         settles: false,
@@ -48,14 +47,15 @@ impl Sweep {
 
     /// Starts a pass over all slots. It does not prolong the wait of connections that an earlier re-divert wanted.
     fn start(&mut self, now: Instant) {
-        if self.cursor == DONE && !self.left {
+        if self.cursor == 0 && !self.left {
             self.deadline = now.plus_micros(self.patience);
         }
         self.begin(now);
     }
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn begin(&mut self, now: Instant) {
-        (self.cursor, self.left) = (0, false);
+        (self.cursor, self.left) = (1, false);
         self.settles = now >= self.deadline;
         if self.settles {
             self.deadline = now.plus_micros(self.patience);
@@ -64,7 +64,7 @@ impl Sweep {
 
     /// When there is something to do.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        if self.cursor != DONE {
+        if self.cursor != 0 {
             return Some(now);
         }
         self.left.then_some(self.next)
@@ -72,19 +72,19 @@ impl Sweep {
 
     /// The next slot to examine, below `slots`. `None` if there is none now.
     fn next(&mut self, now: Instant, slots: u32) -> Option<u32> {
-        if self.cursor == DONE {
+        if self.cursor == 0 {
             if !self.left || now < self.next {
                 return None;
             }
             self.begin(now);
         }
-        if self.cursor >= slots {
-            self.cursor = DONE;
+        if self.cursor > slots {
+            self.cursor = 0;
             self.next = now.plus_micros(AGAIN);
             return None;
         }
         self.cursor += 1;
-        Some(self.cursor - 1)
+        Some(self.cursor - 2)
     }
 
     /// Records that the examined connection may be handed over later.
@@ -130,22 +130,21 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
             // Whether it was tried for long enough. This pass may give up connections that were already wanted at the
             // previous such pass.
             let settles = self.sweep.settles;
-            let is_given_up = since & LAST_ATTEMPT != 0 || settles && since & LONG_WANTED != 0;
-            if let Err(why) = begun
-                && why != Kept::Busy
-                && (is_given_up || !why.may_pass())
-            {
-                let is_there = why == Kept::SameServer;
-                table.give_up_wanted(slot, is_there);
-                if !is_there {
-                    self.keep(&ends, to.unwrap_or(Endpoint::NONE), why);
+            let is_given_up = since & if settles { LAST_ATTEMPT | LONG_WANTED } else { LAST_ATTEMPT } != 0;
+            match begun {
+                Err(why) if why != Kept::Busy && (is_given_up || !why.may_pass()) => {
+                    table.give_up_wanted(slot, why == Kept::SameServer);
+                    if why != Kept::SameServer {
+                        self.outcomes.keep(&ends, to.unwrap_or(Endpoint::NONE), why);
+                    }
                 }
-                continue;
-            }
-            // It is under way, or is tried again.
-            self.sweep.leave();
-            if settles {
-                table.note_settled(slot);
+                // It is under way, or is tried again.
+                Ok(()) | Err(_) => {
+                    self.sweep.leave();
+                    if settles {
+                        table.note_settled(slot);
+                    }
+                }
             }
         }
     }
