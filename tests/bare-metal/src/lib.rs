@@ -51,7 +51,8 @@ pub extern "C" fn image() -> ! {
         with_handover::take(hand_overs, translator, black_box(0), received);
         #[cfg(feature = "report")]
         with_report::take(exporter, translator, black_box(0));
-        #[cfg(feature = "byway")]
+        // With hand-overs, packets take their way through those instead.
+        #[cfg(all(feature = "byway", not(feature = "handover")))]
         if !with_byway::packet_path(translator, black_box(0), received) {
             continue;
         }
