@@ -19,10 +19,11 @@ declare -A machines=([thumbv7em-none-eabihf]="arm -machine mps2-an386"
 targets=(thumbv7em-none-eabihf riscv32imac-unknown-none-elf)
 
 # What must be kept, in bytes: flash of the core on thumbv7em at `s` (docs/decisions.md says what has been tried), of the
-# features `control` and `naming` on top of it, and of `report` on top of measuring; the stack of `translate`; and RAM of
-# a translator with 170 connections, 8 rules, 8 datagrams in fragments and 8 events (what lwIP allots to its own tables
-# by default, and 2.5 KiB).
+# features `control` and `naming` on top of it, of hand-overs (the aim is 6 KiB), and of `report` on top of measuring; the stack of
+# `translate`, with hand-overs too; and RAM of a translator with 170 connections, 8 rules, 8 datagrams in fragments and 8 events (what
+# lwIP allots to its own tables by default, and 2.5 KiB).
 flash_limit=$((21 * 1024)) control_limit=$((15 * 1024)) naming_limit=$((8 * 1024)) report_limit=$((24 * 1024))
+hand_over_limit=$((11 * 1024))
 stack_limit=1024 ram_limit=$((19 * 1024))
 
 "$scripts/need.sh" lld llvm qemu-system-arm qemu-system-misc python3
@@ -90,6 +91,14 @@ for level in "${levels[@]}"; do
     bound+=" **$(awk 'END { print $1 }' "$work/stack-$level")** |"
 done
 echo "$bound | |"
+# The same of a packet with hand-overs, and of what begins them: at `s` alone. A call through a pointer is taken for the
+# deepest possible one there.
+hand_over_paths=(handover_path handover_instruction_path)
+for path in "${hand_over_paths[@]}"; do
+    image=$("$scripts/image.sh" thumbv7em-none-eabihf s "$path" handover-paths)
+    "$scripts/stack.py" --open "$image" "$path" >"$work/stack-$path"
+    echo "| $path | **any: bound** | **$(awk 'END { print $1 }' "$work/stack-$path")** | | | |"
+done
 
 printf '\n### Instructions per packet\n\n| |%s\n| --- |%s\n' "$columns" "$rule"
 rows instructions
@@ -160,6 +169,8 @@ within "flash of the feature naming" "$naming" "$naming_limit"
 report=$(awk '/^Feature report/ { sub(/.*flash /, ""); print $0 + 0 }' "$work/size")
 within "flash of the feature report" "$report" "$report_limit"
 within "a translator of 170 connections" "$(bytes "translator of 170 connections, 8 rules")" "$ram_limit"
+hand_over=$(awk '/^Hand-over/ { sub(/.*flash /, ""); print $0 + 0 }' "$work/size")
+within "flash of hand-overs" "$hand_over" "$hand_over_limit"
 # What was met, on every machine; and at `s`, for which the budget is made, also what was not.
 met=$(awk -F '|' '/^stack.translate/ && $NF > most { most = $NF } END { print most }' "$work"/measured-*)
 within "the deepest stack of translate that was met" "$met" "$stack_limit"
@@ -167,4 +178,9 @@ stack=$(awk 'END { print $1 }' "$work/stack-s")
 within "the bound of that stack on thumbv7em at s" "$stack" "$stack_limit"
 # The calls that lead there.
 ((stack <= stack_limit)) || cat "$work/stack-s" >&2
+for path in "${hand_over_paths[@]}"; do
+    stack=$(awk 'END { print $1 }' "$work/stack-$path")
+    within "the bound of the stack of $path on thumbv7em at s" "$stack" "$stack_limit"
+    ((stack <= stack_limit)) || cat "$work/stack-$path" >&2
+done
 exit "$missed"
