@@ -25,20 +25,18 @@
 //! go on beside the other.
 
 mod agreement;
+mod look;
 
 use core::mem::MaybeUninit;
 use core::net::SocketAddrV4;
 use core::time::Duration;
-use std::io::{BufWriter, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use byway::{Match, ParseError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
@@ -54,7 +52,6 @@ use crate::config::Config;
 use crate::device::Queue;
 use crate::metrics::Handles;
 use crate::snapshot::Snapshot;
-use crate::tap::{self, Tap};
 use crate::thread;
 use crate::waker::Waker;
 
@@ -374,7 +371,7 @@ pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shard
                 Ok(Some(wanted)) => {
                     let shards = shards.clone();
                     let look = move || {
-                        if let Err(why) = look(&stream, &wanted, &shards) {
+                        if let Err(why) = look::look(&stream, &wanted, &shards) {
                             let _ = writeln!(&stream, "{why}");
                         }
                     };
@@ -394,48 +391,6 @@ pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shard
     };
     thread::start("hand-over", wait)?;
     Ok(door)
-}
-
-/// Lets somebody look at a rule's packets: the request is `SECONDS MATCH`, and the answer a capture.
-fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), String> {
-    let (seconds, matches) = wanted.split_once(' ').ok_or("say for how many seconds, and what")?;
-    let seconds = seconds.parse::<u64>().map_err(|_| format!("{seconds}: it must be a number of seconds"))?;
-    let matches: Match = matches.parse().map_err(|error: ParseError| error.to_string())?;
-    let end = Instant::now() + Duration::from_secs(seconds.min(86_400));
-    let (sender, seen) = sync_channel(tap::WAITING);
-    let all = shards.lock().map_err(|_| "byway is ending")?.shards.clone();
-    for shard in &all {
-        let tap = Tap::new(matches, sender.clone());
-        let done = shard.ask(move |router| match &router.tap {
-            Some(_) => Err("somebody is looking already"),
-            None => {
-                router.tap = Some(tap);
-                Ok(())
-            }
-        });
-        done.ok_or("byway is ending")??;
-    }
-    drop(sender);
-    let mut out = BufWriter::new(stream);
-    let mut record = || -> std::io::Result<()> {
-        stream.set_write_timeout(Some(PATIENCE))?;
-        tap::begin(&mut out)?;
-        while let Some(left) = end.checked_duration_since(Instant::now()) {
-            match seen.recv_timeout(left.min(Duration::from_millis(200))) {
-                Ok(one) => tap::write(&mut out, &one)?,
-                // Shows the packets so far, and notices that the reader has gone.
-                Err(RecvTimeoutError::Timeout) => out.flush()?,
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        out.flush()
-    };
-    // The capture also ends if nobody reads it any more.
-    let _ = record();
-    for shard in &all {
-        let _ = shard.ask(|router| router.tap = None);
-    }
-    Ok(())
 }
 
 /// `None` if the peer wants to take over; the rest of its request if it wants a capture.

@@ -3,6 +3,7 @@
 use core::net::Ipv4Addr;
 use std::io::{self, Write};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Weak};
 
 use byway::{Instant, Match, Protocol, Verdict};
 
@@ -35,18 +36,37 @@ pub struct Seen {
     pub packet: Vec<u8>,
 }
 
+/// Whoever reads a capture. Its taps, in all shards, are over once this is dropped.
+#[derive(Debug, Default)]
+pub struct Reader(Arc<()>);
+
+impl Reader {
+    /// Captures the packets that this match is about.
+    #[must_use]
+    pub fn tap(&self, matches: Match, seen: SyncSender<Seen>) -> Tap {
+        Tap { matches, seen, reader: Arc::downgrade(&self.0) }
+    }
+}
+
 /// A capture of one rule's packets.
 #[derive(Clone, Debug)]
 pub struct Tap {
     matches: Match,
     seen: SyncSender<Seen>,
+    reader: Weak<()>,
 }
 
 impl Tap {
-    /// Captures the packets that this match is about.
+    /// Whether it has a reader: otherwise another one can take its place.
     #[must_use]
-    pub const fn new(matches: Match, seen: SyncSender<Seen>) -> Self {
-        Self { matches, seen }
+    pub fn has_reader(&self) -> bool {
+        self.reader.strong_count() != 0
+    }
+
+    /// Whether it is this reader's.
+    #[must_use]
+    pub fn is_of(&self, reader: &Reader) -> bool {
+        core::ptr::eq(self.reader.as_ptr(), Arc::as_ptr(&reader.0))
     }
 
     /// Captures a packet as it came and as it left. Returns whether the capture still has a reader; a reader that is too slow
