@@ -342,13 +342,13 @@ fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Fa
         ask(link, arguments, subscribe, |_| ())?;
         let renew = Instant::now() + Duration::from_secs(u64::from(SUBSCRIPTION / 2));
         link.listen(end.map_or(renew, |end| end.min(renew)), |events| {
-            let missing = lost.is_some_and(|before| before != events.lost()) || events.datagrams_missed() != 0;
-            lost = Some(events.lost());
+            let missing = lost.is_some_and(|before| before != events.lost) || events.missed != 0;
+            lost = Some(events.lost);
             if missing {
                 let _ = writeln!(std::io::stderr(), "byway ctl: some events were lost");
             }
-            for event in events.events() {
-                let line = if arguments.json { show::event_json(&event).to_string() } else { show::event(&event) };
+            for event in &events.events {
+                let line = if arguments.json { show::event_json(event).to_string() } else { show::event(event) };
                 heard = say(line);
                 if heard.is_err() {
                     return false;
