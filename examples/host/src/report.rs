@@ -138,7 +138,7 @@ impl ReportThread {
         let reporter = Reporter {
             settings,
             exporters: (0..shards).map(exporter).collect::<io::Result<_>>()?,
-            line: Line { collector: settings.collector.into(), wire: Wire::of(&settings)?, sent: sent.clone() },
+            line: Line { collector: settings.collector.into(), wire: Wire::of(&settings)?, sent: sent.clone(), lacks: false },
             before: Readings::default(),
             behind,
             last: clock.now(),
@@ -187,11 +187,14 @@ impl ReportThread {
             let now = clock.now();
             // Without a connection to the collector, events wait in their queue, as many as it takes.
             let is_connected = reporter.line.connect(now, &mut reporter.exporters);
+            // Templates that are due go ahead of the records that need them.
+            reporter.transmit(now, false);
             let is_busy = is_connected && reporter.take(now, &events);
             if !stops && now >= reporter.last + reporter.settings.interval {
                 reporter.measure(now, shards, is_connected);
             }
             reporter.transmit(now, stops);
+            reporter.line.announce_lost(&mut reporter.exporters);
             reporter.count();
             if stops && !is_busy {
                 return Ok(());

@@ -26,6 +26,8 @@ pub(super) struct Line {
     pub(super) collector: SocketAddr,
     pub(super) wire: Wire,
     pub(super) sent: Arc<Sent>,
+    /// Whether a datagram got lost, so that the collector may lack templates.
+    pub(super) lacks: bool,
 }
 
 #[derive(Debug)]
@@ -125,20 +127,29 @@ impl Line {
             if refused {
                 // No collector has taken it. The next one needs templates.
                 exporter.lost(self.wire.take_last());
-                exporter.announce_again();
+                self.lacks = true;
             }
             match (result, &mut self.wire) {
                 (Ok(()), Wire::Udp(_, _, last)) => *last = records,
                 (Ok(()), _) => {}
                 (Err(why), wire) => {
                     exporter.lost(records);
-                    if let Wire::Tcp(_) = wire {
+                    match wire {
                         // A part of the message may have been sent: nothing can follow it.
-                        *wire = Wire::Broken(now + RETRY);
+                        Wire::Tcp(_) => *wire = Wire::Broken(now + RETRY),
+                        // It may have been the templates.
+                        _ => self.lacks = true,
                     }
                     self.fail(&why);
                 }
             }
+        }
+    }
+
+    /// Lets all exporters send their templates again if a datagram got lost: it may have been another exporter's.
+    pub(super) fn announce_lost(&mut self, exporters: &mut [Exporter<Vec<u8>>]) {
+        if core::mem::take(&mut self.lacks) {
+            exporters.iter_mut().for_each(Exporter::announce_again);
         }
     }
 
@@ -171,5 +182,63 @@ impl Line {
         if failures.is_power_of_two() {
             warn!(failures, "report: {}: {why}; reports get lost until it is there", self.collector);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use byway::report::{Settings, Totals};
+    use byway::{Config, Heap, Translator};
+
+    use super::*;
+
+    /// The kernel refuses datagrams to everybody on a socket that has not asked for that.
+    const REFUSED: &str = "255.255.255.255:4739";
+
+    /// What cannot be sent over UDP may have been templates, and those of another shard: they come again once it can be sent.
+    #[test]
+    fn templates_come_again_after_any_error() {
+        let collector = UdpSocket::bind("127.0.0.1:0").unwrap();
+        collector.set_read_timeout(Some(PATIENCE)).unwrap();
+        let wire = Wire::Udp(UdpSocket::bind("0.0.0.0:0").unwrap(), false, 0);
+        let mut line = Line { collector: REFUSED.parse().unwrap(), wire, sent: Arc::default(), lacks: false };
+        let exporter = |shard| Exporter::new(Settings::new(32_473).domain(shard), vec![0; 1400]).unwrap();
+        let mut exporters = [exporter(1), exporter(2)];
+        let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
+        let totals = Totals::of(&Translator::new(config, Heap::new(16, 16)).unwrap());
+        let mut write = |line: &mut Line, seconds| {
+            let now = Instant::from_secs(seconds);
+            // As the thread does: what is due before there are new records, and these.
+            for exporter in &mut exporters {
+                line.send_all(now, exporter);
+            }
+            for exporter in &mut exporters {
+                exporter.counters(now, &totals).unwrap();
+                exporter.flush();
+                line.send_all(now, exporter);
+            }
+            line.announce_lost(&mut exporters);
+        };
+        write(&mut line, 10);
+        assert!(line.sent.failures.load(Ordering::Relaxed) >= 4);
+        line.collector = collector.local_addr().unwrap();
+        write(&mut line, 20);
+        let mut message = [0; 2048];
+        // Of each shard templates come before data.
+        let (mut has_templates, mut data) = ([false; 2], [0; 2]);
+        while data.contains(&0) {
+            let length = collector.recv(&mut message).expect("there are more messages");
+            let shard = usize::from(message[15]) - 1;
+            let set = u16::from_be_bytes([message[16], message[17]]);
+            assert!(length > 20);
+            match set {
+                2 | 3 => has_templates[shard] = true,
+                _ => {
+                    assert!(has_templates[shard], "data of shard {shard} without templates");
+                    data[shard] += 1;
+                }
+            }
+        }
+        assert_eq!(has_templates, [true; 2]);
     }
 }
