@@ -190,12 +190,15 @@ impl Config {
             return Err(rule.fault("it replaces the source, and nat.alternatives has nothing to replace it with"));
         }
         let router = Settings { early: portion.as_ref().map(|portion| portion.direction), ..router(&root, &nat)? };
-        let names = names::read(&root, &nat, &rules, &groups)?;
+        let mut names = names::read(&root, &nat, &rules, &groups)?;
         let pooled = names.as_ref().and_then(|names| names.pooled.first());
         if let (Some(portion), Some(pooled)) = (&portion, pooled) {
             portion::check_rule(portion.direction, &pooled.rule)?;
         }
         let device = device(&root, &nat, &rules, names.as_ref().and_then(|names| names.pool))?;
+        if let Some(relay) = names.as_mut().and_then(|names| names.relay.as_mut()) {
+            relay.mtu = device.mtu.min(router.mtu);
+        }
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
         let metrics = match root.table("metrics")? {
             None => None,

@@ -13,6 +13,12 @@ use crate::packet;
 /// Where DNS servers listen (RFC 1035, section 4.2).
 const DNS: u16 = 53;
 
+/// Bytes of the headers of a datagram: IPv4 without options, and UDP.
+const HEADERS: u16 = 28;
+/// The shortest and the longest answer that is asked for, in bytes.
+const SHORTEST: u16 = 512;
+const LONGEST: u16 = 1232;
+
 /// The section `[names.relay]`.
 #[derive(Clone, Debug)]
 pub struct RelaySection {
@@ -26,6 +32,8 @@ pub struct RelaySection {
     attempts: u8,
     mix_case: bool,
     per_client: u32,
+    /// The longest packet that comes in and goes out whole, in bytes.
+    pub(super) mtu: u16,
 }
 
 impl RelaySection {
@@ -36,7 +44,14 @@ impl RelaySection {
         let (first, others) = self.servers.split_first().unwrap_or((&none, &[]));
         let config = others.iter().fold(RelayConfig::new(secret, *first), |config, server| config.server(*server));
         let config = self.clients.iter().fold(config, |config, clients| config.clients(*clients));
-        config.patience(self.patience).attempts(self.attempts).mix_case(self.mix_case).queries_per_client(self.per_client)
+        let config = config.patience(self.patience).attempts(self.attempts).mix_case(self.mix_case);
+        config.queries_per_client(self.per_client).payload(self.payload())
+    }
+
+    /// The longest answer that is asked for: one that comes in no fragment (RFC 9715, section 3.2), at least what everybody takes
+    /// (RFC 1035, section 2.3.4).
+    fn payload(&self) -> u16 {
+        self.mtu.saturating_sub(HEADERS).clamp(SHORTEST, LONGEST)
     }
 
     /// Whether this client may ask.
@@ -67,6 +82,7 @@ pub(super) fn read(
         patience: table.or("patience", RelayConfig::DEFAULT_PATIENCE, Value::duration)?,
         attempts: table.or("attempts", RelayConfig::DEFAULT_ATTEMPTS, |v| v.number(1..=255))?,
         mix_case: table.or("mix_case", true, Value::boolean)?,
+        mtu: u16::MAX,
     };
     table.finish()?;
     section.config([0; 32]).check().map_err(|error| table.fault(error))?;

@@ -382,6 +382,34 @@ fn servers_of_other_names_are_read() {
     assert!(without.check_reload(&config).is_err() && config.check_reload(&without).is_err());
 }
 
+/// No longer answer is asked for than the path can carry whole.
+#[test]
+fn answers_of_other_servers_fit_the_mtu() {
+    let asked = |device: u16, router: u16| {
+        let text = format!(
+            "[device]\nmtu = {device}\n[router]\naddress = \"10.9.9.9\"\nmtu = {router}\n\
+             [nat]\nalternatives = [\"10.10.10.10\"]\n{RELAY}"
+        );
+        let config = parse(&text).unwrap();
+        let relay = config.names.unwrap().relay.unwrap().config([0; 32]);
+        assert_eq!(relay.check(), Ok(()));
+        let shown = format!("{relay:?}");
+        let (_, rest) = shown.split_once("payload: ").unwrap();
+        rest.split_once(',').unwrap().0.parse::<u16>().unwrap()
+    };
+    for (device, router, expected) in [
+        (1500, 1500, 1232),
+        (1000, 1500, 972),
+        (1500, 1000, 972),
+        (1260, 9000, 1232),
+        (1259, 9000, 1231),
+        (1500, 540, 512),
+        (68, 68, 512),
+    ] {
+        assert_eq!(asked(device, router), expected, "device {device}, router {router}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_servers_of_other_names_is_said_with_its_place() {
     for (right, wrong, said) in [
