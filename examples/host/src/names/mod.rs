@@ -193,8 +193,7 @@ impl Naming {
                     Answered::Pass => passed.push(part),
                 }
             } else {
-                state.relay.receive(part);
-                is_for_stack = true;
+                is_for_stack |= state.relay.receive(part);
             }
         }
         // UDP queries cause no work for connections, however many they are.
@@ -255,7 +254,7 @@ impl Naming {
             server_of(translator, client, server).or_else(elsewhere)
         });
         out.extend(relay.packets());
-        self.due.store(relay.due(now).map_or(NEVER, Instant::as_micros), Ordering::Relaxed);
+        self.due.store(relay.due().map_or(NEVER, Instant::as_micros), Ordering::Relaxed);
     }
 
     /// The counters of all queries, and of those over TCP.

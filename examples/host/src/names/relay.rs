@@ -5,6 +5,7 @@
 //! The stack has no sockets of the kernel: it is given packets and gives packets, as the translator does. So it needs no
 //! rights, sees each client's own address, and works for every server at once.
 
+mod session;
 mod sockets;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -18,6 +19,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
+use self::session::Session;
 use self::sockets::{ends, first_message, read, write};
 use super::DNS;
 use super::numbers::Numbers;
@@ -54,54 +56,6 @@ const LONGEST: u16 = 1260;
 /// The ports that relayed queries come from.
 const PORTS: core::ops::Range<u16> = 32_768..60_999;
 
-/// A client's connection, and the connection to the server that it asks.
-#[derive(Debug)]
-struct Session {
-    client: SocketHandle,
-    /// The client, and the server that it asks.
-    ends: Option<(Ipv4Addr, Ipv4Addr)>,
-    server: Option<SocketHandle>,
-    /// What the client has sent and that is not processed yet.
-    asked: Vec<u8>,
-    /// What goes to the server.
-    to_server: Vec<u8>,
-    /// What the server has sent and that is no whole message yet.
-    from_server: Vec<u8>,
-    /// What goes to the client.
-    to_client: Vec<u8>,
-    /// How many queries the server has not answered.
-    open: usize,
-    /// When the client last asked something or took an answer.
-    moved: Instant,
-    /// How many bytes the client had not acknowledged at the last check, and how many it has acknowledged since `moved`.
-    unconfirmed: usize,
-    confirmed: usize,
-    /// Whether the client has answered the handshake.
-    is_open: bool,
-    is_closing: bool,
-}
-
-impl Session {
-    fn waiting(&self) -> usize {
-        self.asked.len() + self.to_server.len() + self.from_server.len() + self.to_client.len()
-    }
-
-    /// Whether the client has acknowledged enough to count as reading.
-    fn is_read(&mut self, unconfirmed: usize) -> bool {
-        self.confirmed += self.unconfirmed.saturating_sub(unconfirmed);
-        let is_read = self.confirmed >= PROGRESS || (self.confirmed != 0 && unconfirmed == 0);
-        if is_read {
-            self.confirmed = 0;
-        }
-        is_read
-    }
-
-    /// When it is given up unless something moves.
-    fn until(&self) -> Instant {
-        self.moved + if self.is_open { IDLE } else { HANDSHAKE }
-    }
-}
-
 /// The stack with its connections.
 pub(super) struct Relay {
     address: Ipv4Addr,
@@ -119,12 +73,17 @@ pub(super) struct Relay {
     relayed: u64,
     failed: u64,
     transfers: u64,
-    /// Sockets to servers that are removed once they have sent a RST.
+    /// Sockets that are removed once they have sent a RST.
     ended: Vec<SocketHandle>,
     /// How many bytes wait over all sessions.
     waiting: usize,
     /// The local port of each socket.
     bound: HashMap<SocketHandle, u16>,
+    /// When something is due without a packet, at the latest.
+    due: Option<Instant>,
+    /// How often sessions were served.
+    #[cfg(test)]
+    served: u64,
 }
 
 impl core::fmt::Debug for Relay {
@@ -178,11 +137,15 @@ impl Relay {
             ended: Vec::new(),
             waiting: 0,
             bound: HashMap::new(),
+            due: None,
+            #[cfg(test)]
+            served: 0,
         }
     }
 
-    /// Takes a segment: a complete packet to or from port 53. It is looked at by [`Self::work`].
-    pub(super) fn receive(&mut self, mut packet: Vec<u8>) {
+    /// Takes a segment: a complete packet to or from port 53. It is looked at by [`Self::work`]. False if it was refused, so that
+    /// there is nothing to do.
+    pub(super) fn receive(&mut self, mut packet: Vec<u8>) -> bool {
         const SYN: u8 = 0x02;
         const ACK: u8 = 0x10;
         let flags = packet.get(packet::header_length(&packet) + 13).copied().unwrap_or(0);
@@ -190,17 +153,32 @@ impl Relay {
         if client == self.address {
             // Forged, or one of our own that has come back.
             self.refused += 1;
-            return;
+            return false;
         }
         if flags & (SYN | ACK) == SYN {
-            let own = self.sessions.iter().filter(|session| session.ends.is_some_and(|(from, _)| from == client)).count();
-            if own >= OF_ONE_CLIENT || self.sessions.len() >= SESSIONS {
+            let is_own = |session: &&Session| session.ends.is_some_and(|(from, _)| *from.ip() == client);
+            if self.sessions.len() >= SESSIONS || self.sessions.iter().filter(is_own).count() >= OF_ONE_CLIENT {
                 self.refused += 1;
-                return;
+                return false;
             }
         }
+        self.touch(&packet);
         self.numbers.reveal(&mut packet);
         self.queues.received.push_back(packet);
+        true
+    }
+
+    /// Notes which session a packet is for: no other can have changed because of it.
+    fn touch(&mut self, packet: &[u8]) {
+        let Some((from, to)) = packet::source_port(packet).zip(packet::destination_port(packet)) else {
+            return;
+        };
+        let from = SocketAddrV4::new(packet::source(packet), from);
+        let (is_here, server) = (packet::destination(packet) == self.address, packet::destination(packet));
+        for session in &mut self.sessions {
+            let is_of_client = to == DNS && session.ends == Some((from, server));
+            session.is_touched |= is_of_client || (is_here && session.server.is_some_and(|(_, port)| port == to));
+        }
     }
 
     /// Packets to send.
@@ -213,10 +191,8 @@ impl Relay {
     }
 
     /// When there is something to do at the latest.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
-        let stack = self.interface.poll_delay(time(now), &self.sockets).map(|delay| now + delay.into());
-        let idle = self.sessions.iter().map(Session::until);
-        idle.chain(stack).min()
+    pub(super) const fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     pub(super) const fn counts(&self) -> [(&'static str, u64); 5] {
@@ -234,57 +210,80 @@ impl Relay {
     }
 
     /// Does all that can be done now. `server_of` says where a client's queries to a server are relayed to.
+    ///
+    /// Only sessions that something has come for are served, and all of them when something is due.
     pub(super) fn work(
         &mut self,
         now: Instant,
         names: &mut Names<HeapNames>,
         server_of: impl Fn(Ipv4Addr, Ipv4Addr) -> Option<SocketAddrV4>,
     ) {
+        let touch_all = |sessions: &mut [Session]| sessions.iter_mut().for_each(|session| session.is_touched = true);
+        if self.due.is_some_and(|due| due <= now) {
+            touch_all(&mut self.sessions);
+        }
         loop {
             self.listen();
             self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
             self.accept(now);
             let mut sessions = core::mem::take(&mut self.sessions);
-            let mut moved = false;
-            for session in &mut sessions {
-                let waiting = session.waiting();
-                moved |= self.serve(now, session, names, &server_of);
-                self.waiting = (self.waiting + session.waiting()).saturating_sub(waiting);
-            }
+            let (mut has_moved, has_more) = (false, !self.queues.received.is_empty());
+            let is_short = self.waiting >= ALL_WAITING;
             sessions.retain_mut(|session| {
+                if !session.is_touched {
+                    return true;
+                }
+                let waiting = session.waiting();
+                let moved = self.serve(now, session, names, &server_of);
+                has_moved |= moved;
+                session.is_touched = moved || has_more;
+                self.waiting = (self.waiting + session.waiting()).saturating_sub(waiting);
                 let is_over = self.is_over(now, session);
                 if is_over {
                     self.waiting = self.waiting.saturating_sub(session.waiting());
-                    self.sockets.remove(session.client);
-                    if let Some(server) = session.server.take() {
+                    match self.is_late(now, session) {
+                        true => self.end(session.client),
+                        false => drop(self.sockets.remove(session.client)),
+                    }
+                    if let Some((server, _)) = session.server.take() {
                         self.end(server);
                     }
                 }
                 !is_over
             });
             self.sessions = sessions;
+            if is_short && self.waiting < ALL_WAITING {
+                // Any of them may have waited for the room that there is now.
+                touch_all(&mut self.sessions);
+                has_moved = true;
+            }
             // Sends what was written, which may bring more packets. It is over when nothing moves and no packet is left.
-            if !moved && self.queues.received.is_empty() {
-                self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
-                self.remove_ended();
-                return;
+            if !has_moved && self.queues.received.is_empty() {
+                if !self.ended.is_empty() {
+                    // Whoever is at the other end is told before the socket goes.
+                    self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
+                    self.remove_ended();
+                }
+                break;
             }
         }
+        let stack = self.interface.poll_delay(time(now), &self.sockets).map(|delay| now + delay.into());
+        self.due = self.sessions.iter().map(Session::until).chain(stack).min();
     }
 
-    /// Aborts a connection to a server, which gets a RST: otherwise it would keep the connection.
-    fn end(&mut self, server: SocketHandle) {
-        self.sockets.get_mut::<Socket<'_>>(server).abort();
-        self.ended.push(server);
+    /// Aborts a connection. Its other end gets a RST: otherwise it would keep the connection.
+    fn end(&mut self, handle: SocketHandle) {
+        self.sockets.get_mut::<Socket<'_>>(handle).abort();
+        self.ended.push(handle);
     }
 
     /// Removes aborted sockets, after they have sent their RST.
     fn remove_ended(&mut self) {
-        for server in self.ended.drain(..) {
-            if let Some(port) = self.bound.remove(&server) {
+        for handle in self.ended.drain(..) {
+            if let Some(port) = self.bound.remove(&handle) {
                 self.ports.remove(port);
             }
-            self.sockets.remove(server);
+            self.sockets.remove(handle);
         }
     }
 
@@ -305,21 +304,7 @@ impl Relay {
         let taken: Vec<_> = self.listening.extract_if(.., is_taken).collect();
         for client in taken {
             self.accepted += 1;
-            self.sessions.push(Session {
-                client,
-                ends: ends(self.sockets.get(client)),
-                server: None,
-                asked: Vec::new(),
-                to_server: Vec::new(),
-                from_server: Vec::new(),
-                to_client: Vec::new(),
-                open: 0,
-                moved: now,
-                unconfirmed: 0,
-                confirmed: 0,
-                is_open: false,
-                is_closing: false,
-            });
+            self.sessions.push(Session::new(now, client, ends(self.sockets.get(client))));
         }
     }
 
@@ -334,6 +319,11 @@ impl Relay {
         let Some((client, server)) = session.ends else {
             return false;
         };
+        #[cfg(test)]
+        {
+            self.served += 1;
+        }
+        let client = *client.ip();
         let (message, most) = if self.waiting < ALL_WAITING { (MESSAGE, WAITING) } else { (SHORT, SHORT) };
         let socket = self.sockets.get_mut::<Socket<'_>>(session.client);
         let mut moved = !session.is_open && socket.state() != State::SynReceived;
@@ -345,7 +335,7 @@ impl Relay {
         }
         is_alive |= self.answer(now, session, names, client, || server_of(client, server), most);
         moved |= is_alive;
-        if let Some(handle) = session.server {
+        if let Some((handle, _)) = session.server {
             let socket = self.sockets.get_mut(handle);
             moved |= write(socket, &mut session.to_server);
             if session.to_client.len() < most {
@@ -375,7 +365,9 @@ impl Relay {
         let has_all = is_sent && (session.open == 0 || session.is_closing);
         let has_asked_all = socket.state() == State::CloseWait && !socket.can_recv();
         if has_all && (session.is_closing || has_asked_all) {
+            let before = socket.state();
             socket.close();
+            moved |= socket.state() != before;
         }
         session.unconfirmed = socket.send_queue();
         if is_alive {
@@ -394,6 +386,9 @@ impl Relay {
         server: impl Fn() -> Option<SocketAddrV4>,
         most: usize,
     ) -> bool {
+        if session.asked.is_empty() {
+            return false;
+        }
         let mut out = [0; 4 * MAX_STREAM_ANSWER];
         let mut moved = false;
         while !session.is_closing && session.to_client.len() < most && session.to_server.len() < most {
@@ -431,7 +426,7 @@ impl Relay {
         moved
     }
 
-    fn connect(&mut self, server: SocketAddrV4) -> Option<SocketHandle> {
+    fn connect(&mut self, server: SocketAddrV4) -> Option<(SocketHandle, u16)> {
         // There are more ports than connections.
         let next = |port| if port + 1 < PORTS.end { port + 1 } else { PORTS.start };
         self.port = next(self.port);
@@ -445,25 +440,20 @@ impl Relay {
         let handle = self.sockets.add(socket);
         self.ports.insert(self.port);
         self.bound.insert(handle, self.port);
-        Some(handle)
+        Some((handle, self.port))
+    }
+
+    /// Whether nothing has moved on a session for too long.
+    fn is_late(&self, now: Instant, session: &Session) -> bool {
+        now >= session.until() && self.sockets.get::<Socket<'_>>(session.client).is_open()
     }
 
     /// Whether a session has ended, or nothing has moved on it for too long.
-    fn is_over(&mut self, now: Instant, session: &Session) -> bool {
-        let socket = self.sockets.get_mut::<Socket<'_>>(session.client);
-        if now >= session.until() && socket.is_open() {
-            socket.abort();
-            // The client is told before the socket goes.
-            self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
-            return true;
-        }
-        // A socket that was reset before it was open listens again, for any client.
-        if socket.state() == State::Listen {
-            return true;
-        }
-        // A client that has got everything and is gone has no need of TIME-WAIT here: it was the client that closed, or it
-        // has been told.
-        !socket.is_open() || socket.state() == State::TimeWait
+    fn is_over(&self, now: Instant, session: &Session) -> bool {
+        // A socket that was reset before it was open listens again, for any client. A client that has got everything and is gone
+        // has no need of TIME-WAIT here: it was the client that closed, or it has been told.
+        let state = self.sockets.get::<Socket<'_>>(session.client).state();
+        self.is_late(now, session) || matches!(state, State::Closed | State::Listen | State::TimeWait)
     }
 }
 

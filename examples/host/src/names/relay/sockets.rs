@@ -1,17 +1,17 @@
 //! Reading from and writing to sockets of the stack.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use smoltcp::socket::tcp::Socket;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
-/// The client and the server of a connection.
-pub(super) fn ends(socket: &Socket<'_>) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let address = |endpoint: IpEndpoint| {
+/// The client of a connection, and the server that it asks.
+pub(super) fn ends(socket: &Socket<'_>) -> Option<(SocketAddrV4, Ipv4Addr)> {
+    let end = |endpoint: IpEndpoint| {
         let IpAddress::Ipv4(address) = endpoint.addr;
-        address
+        SocketAddrV4::new(address, endpoint.port)
     };
-    Some((address(socket.remote_endpoint()?), address(socket.local_endpoint()?)))
+    Some((end(socket.remote_endpoint()?), *end(socket.local_endpoint()?).ip()))
 }
 
 /// Reads what there is, as far as there is room. Returns whether there was anything.

@@ -299,7 +299,7 @@ fn who_says_nothing_is_let_go() {
     let handle = world.client.connect(40_000, SERVER);
     world.settle();
     assert_eq!(world.relay.connections(), 1);
-    assert!(world.relay.due(world.now).is_some_and(|due| due <= world.now + IDLE));
+    assert!(world.relay.due().is_some_and(|due| due <= world.now + IDLE));
     world.now = world.now + (IDLE - Duration::from_millis(1));
     world.settle();
     assert_eq!(world.relay.connections(), 1);
@@ -346,6 +346,46 @@ fn a_flood_of_forged_handshakes_is_forgotten() {
     assert_eq!(world.relay.connections(), 0);
     // The client repeats its SYN.
     assert_eq!(messages(&world.say(handle, &query(1, "www.bt.com"))).len(), 1);
+}
+
+/// What comes for one session is no work for the others, and what was refused is none at all.
+#[test]
+fn a_packet_is_work_for_its_own_session_alone() {
+    let mut world = World::new(echo);
+    let connect = |number| {
+        let handle = world.client.connect(40_000 + number, SERVER);
+        world.settle();
+        handle
+    };
+    let handles: Vec<_> = (0..OF_ONE_CLIENT as u16).map(connect).collect();
+    for (number, handle) in handles.iter().enumerate().skip(10) {
+        assert_eq!(world.relay.connections(), OF_ONE_CLIENT);
+        let (served, id) = (world.relay.served, number as u16);
+        world.client.socket(*handle).send_slice(&query(id, "www.bt.com")).unwrap();
+        world.settle();
+        let mut heard = Vec::new();
+        read(world.client.socket(*handle), &mut heard, 1000);
+        assert!(heard.ends_with(&ORIGINAL), "{heard:?}");
+        assert!(world.relay.served - served < 10, "{}", world.relay.served - served);
+    }
+    // Forged segments of no connection are answered with a RST.
+    let served = world.relay.served;
+    world.client.connect(50_000, SERVER);
+    let now = time(world.now);
+    let Machine { interface, queues, sockets } = &mut world.client;
+    interface.poll(now, queues, sockets);
+    let syn = queues.sent.pop_front().unwrap();
+    assert!(!world.relay.receive(syn.clone()), "one client has a limit");
+    let mut forged = syn;
+    forged[33] = 0x10;
+    packet::put(&mut forged, 36, 0);
+    let sum = packet::add_sums(packet::pseudo_sum(&forged, forged.len() - 20), packet::sum(&forged[20..]));
+    packet::put(&mut forged, 36, !sum);
+    assert!(world.relay.receive(forged));
+    world.relay.work(world.now, &mut world.names, |_, _| None);
+    let packets: Vec<_> = world.relay.packets().collect();
+    assert!(packets.len() == 1 && packets[0][33] & 4 != 0, "{packets:?}");
+    assert_eq!(world.relay.served, served);
 }
 
 /// Any bytes as packets: nothing comes of it but resets.
