@@ -402,19 +402,22 @@ impl Relay {
                     session.to_client.extend(refusal);
                     self.transfers += 1;
                 }
-                Next::Ask(message) => match server() {
-                    Some(server) => {
+                Next::Ask(message) => {
+                    // Where the rules lead is asked once for each connection to a server.
+                    let to = if session.server.is_none() { server() } else { None };
+                    if session.server.is_some() || to.is_some() {
                         session.to_server.extend_from_slice(&(message.len() as u16).to_be_bytes());
                         session.to_server.extend_from_slice(message);
                         session.open += 1;
                         self.relayed += 1;
-                        if session.server.is_none() {
-                            session.server = self.connect(server);
-                        }
+                    } else {
+                        // There is no server behind this machine's own address.
+                        session.is_closing = true;
                     }
-                    // There is no server behind this machine's own address.
-                    None => session.is_closing = true,
-                },
+                    if let Some(to) = to {
+                        session.server = self.connect(to);
+                    }
+                }
                 Next::Close => session.is_closing = true,
             }
             session.asked.drain(..taken);
