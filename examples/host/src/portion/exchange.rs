@@ -149,10 +149,20 @@ impl Records {
 
     /// Says whether the other portion is there; returns whether it was. What was reported to one that has gone is forgotten.
     pub(super) fn set_connected(&self, is_connected: bool) -> bool {
-        let was_connected = self.state.link.is_connected.swap(is_connected, Ordering::Relaxed);
-        self.items.try_iter().for_each(drop);
-        self.state.unsaid().clear();
-        was_connected
+        let set = || self.state.link.is_connected.swap(is_connected, Ordering::AcqRel);
+        let forget = || {
+            self.items.try_iter().for_each(drop);
+            self.state.unsaid().clear();
+        };
+        if is_connected {
+            // What is reported from the moment on when it counts as connected is for the new one.
+            forget();
+            set()
+        } else {
+            let was_connected = set();
+            forget();
+            was_connected
+        }
     }
 
     /// Whether a record was lost since this was asked last.
@@ -332,6 +342,34 @@ mod tests {
         let lost = router.counters.control_events_lost as usize;
         assert!(lost > 2000 && told.len() + lost == 4000, "{} and {lost}", told.len());
         assert!(told.is_sorted() && told.last() == Some(&5000));
+    }
+
+    /// What ends while the other portion comes is told to it, however much is left of the one before.
+    #[test]
+    fn nothing_is_lost_while_the_other_portion_comes() {
+        let (sender, records) = queue(Direction::ToClient, Arc::default());
+        let mut router = router(64);
+        open(&mut router, 1..2);
+        let connection = router.translator.connections().next().unwrap();
+        let gone = Gone::of(&connection, false);
+        for _ in 0..20 {
+            records.set_connected(false);
+            for _ in 0..WAITING {
+                sender.items.try_send(Item::Record(router.translator.record(&connection).unwrap())).unwrap();
+            }
+            let reporter = sender.clone();
+            let reporting = std::thread::spawn(move || {
+                while !reporter.state.link.is_connected.load(Ordering::Acquire) {
+                    core::hint::spin_loop();
+                }
+                reporter.send(Item::Gone(gone));
+            });
+            records.set_connected(true);
+            reporting.join().unwrap();
+            let told = records.next(Duration::ZERO);
+            assert!(matches!(told[..], [Item::Gone(told)] if told == gone), "{told:?}");
+            assert!(records.unsaid().is_empty());
+        }
     }
 
     /// What nobody could report has to be sent with everything else.
