@@ -332,6 +332,24 @@ impl<'a> Value<'a> {
         Ok(Table { table, span: self.span.clone(), path: self.field.clone(), asked: RefCell::default() })
     }
 
+    /// Its contents in one form, however it is written: two values are the same if this is.
+    pub(super) fn canonical(&self) -> String {
+        if let Some(items) = self.items() {
+            return format!("[{}]", items.iter().map(Self::canonical).collect::<Vec<_>>().join(", "));
+        }
+        if let Ok(table) = self.table() {
+            let fields = table.each().map(|(name, value)| format!("{name:?} = {}", value.canonical()));
+            return format!("{{{}}}", fields.collect::<Vec<_>>().join(", "));
+        }
+        let integer = |value: &DeValue<'_>| {
+            let integer = value.as_integer()?;
+            i128::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number.to_string())
+        };
+        let float = |value: &DeValue<'_>| value.as_float()?.as_str().parse::<f64>().ok().map(|number| format!("{number:?}"));
+        let text = self.value.as_str().map(|text| format!("{text:?}"));
+        text.or_else(|| integer(self.value)).or_else(|| float(self.value)).unwrap_or_else(|| format!("{:?}", self.value))
+    }
+
     /// Every value in it that is neither a table nor a list, with its name and its text.
     pub(super) fn leaves(&self, text: &str, each: &mut dyn FnMut(&Self, &str)) {
         if let Some(items) = self.items() {

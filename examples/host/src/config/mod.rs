@@ -2,6 +2,7 @@
 
 mod circles;
 mod document;
+mod fixed;
 pub mod load;
 mod locations;
 pub mod monitor;
@@ -26,6 +27,7 @@ use byway::{AtRest, Greeted, ParseError, Prefix};
 
 pub use document::{ConfigError, only_regular};
 use document::{Fault, Table, Value};
+use fixed::Fixed;
 pub use names::{Answer, Entry, NamesSection};
 pub use relay::RelaySection;
 pub use nat::{Capacity, Nat};
@@ -68,8 +70,8 @@ pub struct Config {
     pub snapshot: Option<PathBuf>,
     file: PathBuf,
     text: String,
-    /// Fields that cannot change while the program runs: name, text and place.
-    fixed: Vec<(String, String, Fault)>,
+    /// Fields that cannot change while the program runs.
+    fixed: Vec<Fixed>,
 }
 
 /// The TUN device and its routes.
@@ -225,14 +227,7 @@ impl Config {
                 snapshot
             }
         };
-        let mut fixed = Vec::new();
-        for (_, value) in root.each() {
-            value.leaves(text, &mut |leaf, said| {
-                if !may_change(leaf.field()) {
-                    fixed.push((leaf.field().into(), said.into(), leaf.fault("")));
-                }
-            });
-        }
+        let fixed = fixed::all(&root, text);
         let (file, text) = (file.into(), String::new());
         let config = Self {
             device,
@@ -259,25 +254,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the first field that cannot change, or a rule that has no route.
     pub fn check_reload(&self, old: &Self) -> Result<(), ConfigError> {
-        let said = |config: &Self, field: &str| {
-            config.fixed.iter().find(|(name, ..)| name == field).map(|(_, text, _)| text.clone())
-        };
-        for (field, text, place) in &self.fixed {
-            let before = said(old, field);
-            if before.as_ref() != Some(text) {
-                let before = before.map_or_else(|| "it was not there".into(), |before| format!("it was {before}"));
-                let problem = format!("it cannot change while byway runs ({before}): restart byway");
-                let fault = Fault { problem, ..place.clone() };
-                return Err(ConfigError::at(&self.file, &self.text, fault));
-            }
-        }
-        match old.fixed.iter().find(|(field, ..)| said(self, field).is_none()) {
+        match fixed::difference(&old.fixed, &self.fixed) {
+            Some(fault) => Err(ConfigError::at(&self.file, &self.text, fault)),
             None => self.check_routes(&old.device),
-            Some((field, text, _)) => {
-                let problem = format!("it cannot go away while byway runs (it was {text}): restart byway");
-                let fault = Fault { span: 0..0, field: field.clone(), problem };
-                Err(ConfigError::at(&self.file, &self.text, fault))
-            }
         }
     }
 
@@ -309,13 +288,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Whether a reload may change a field.
-fn may_change(field: &str) -> bool {
-    let within = ["rule[", "groups.", "timeouts.", "control.key[", "names.entry["];
-    let alone = ["nat.client_limit", "report.interval", "report.templates", "report.nat_events"];
-    alone.contains(&field) || within.iter().any(|start| field.starts_with(start))
 }
 
 fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
@@ -448,8 +420,8 @@ fn own_table(value: &Value<'_>) -> Result<u32, Fault> {
 
 fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
     const RIGHTS: &str = "\"read\", \"all\", or \"divert PREFIX\"";
-    let listen = table.need("listen", "an address and port like \"127.0.0.1:5213\"")?;
-    let listen_on = listen.read("an address and port like \"127.0.0.1:5213\"")?;
+    const ADDRESS: &str = "an address and port like \"127.0.0.1:5213\"";
+    let listen = table.need("listen", ADDRESS)?.read(ADDRESS)?;
     let mut keys: Vec<ControlKey> = Vec::new();
     let listed = table.need("key", "at least one [[control.key]]")?;
     for value in listed.list("a list of tables: [[control.key]]")? {
@@ -478,7 +450,7 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
         return Err(listed.fault(format!("{} keys found: expected 1 to {MAX_KEYS}", keys.len())));
     }
     table.finish()?;
-    Ok(Control { listen: listen_on, keys })
+    Ok(Control { listen, keys })
 }
 
 /// The path of the key file that a value names, and the number and the secret in it.

@@ -292,6 +292,39 @@ fn what_cannot_change_is_named() {
     assert_eq!(old.check_reload(&new).map_err(|e| e.to_string()), Err(why.into()));
 }
 
+/// What is compared is what a field says, not how it is written.
+#[test]
+fn another_way_of_writing_is_no_change() {
+    let text = |routes: &str, errors: &str, more: &str| {
+        let good = GOOD.replace("[nat]", &format!("[device]\nroutes = {routes}\n[nat]\nconnections = {errors}"));
+        good.replace("[router]\n", "[router]\nown = [\"10.9.9.8\"]\n") + more
+    };
+    let routes = "[\"100.100.100.0/24\", \"100.100.101.0/24\"]";
+    let old = parse(&text(routes, "1024", "")).unwrap();
+    let reload = |text: &str| parse(text).unwrap().check_reload(&old).map_err(|error| error.to_string());
+    for (routes, connections) in [
+        ("[\"100.100.100.0/24\",\"100.100.101.0/24\"]", "1024"),
+        ("[ 'REST' ,\n  # a comment\n \"100.100.101.0/24\", ]", "1_024"),
+        (routes, "0x400"),
+        (routes, "0b1_00_0000_0000"),
+    ] {
+        assert_eq!(reload(&text(&routes.replace("REST", "100.100.100.0/24"), connections, "")), Ok(()), "{routes}");
+    }
+    let refused = reload(&text(routes, "0x401", "")).unwrap_err();
+    assert!(refused.contains("nat.connections: it cannot change while byway runs (it was 1024): restart byway"), "{refused}");
+    // Lists of tables that may change may also be empty.
+    let without = text(routes, "1024", "").split_once("[[rule]]").unwrap().0.to_owned();
+    assert_eq!(reload(&format!("rule = []\n{without}")), Ok(()));
+    assert_eq!(old.check_reload(&parse(&format!("rule = []\n{without}")).unwrap()).map_err(|e| e.to_string()), Ok(()));
+    // A section that says nothing may still mean something.
+    let more = text(routes, "1024", "[resumable]\n");
+    let why = reload(&more).unwrap_err();
+    assert!(why.ends_with("resumable: it cannot change while byway runs (it was not there): restart byway"), "{why}");
+    let why = old.check_reload(&parse(&more).unwrap()).unwrap_err().to_string();
+    assert!(why.ends_with("resumable: it cannot go away while byway runs (it was there): restart byway"), "{why}");
+    assert_eq!(reload(&text(routes, "1024", "[privileges]\n")), Ok(()));
+}
+
 const NAMES: &str = r#"
 [names]
 servers = "9.9.9.53/32"
