@@ -5,6 +5,7 @@ use core::ops::{Range, RangeInclusive};
 use core::str::FromStr;
 use core::time::Duration;
 use core::cell::RefCell;
+use core::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -293,9 +294,33 @@ impl<'a> Value<'a> {
     /// # Errors
     /// A fault, if it is something else.
     pub(super) fn duration(&self) -> Result<Duration, Fault> {
+        self.time(units::duration)
+    }
+
+    /// A time with units, which may be zero.
+    ///
+    /// # Errors
+    /// A fault, if it is something else.
+    pub(super) fn duration_or_zero(&self) -> Result<Duration, Fault> {
+        self.time(units::duration_or_zero)
+    }
+
+    fn time(&self, read: impl Fn(&str) -> Option<Duration>) -> Result<Duration, Fault> {
         const EXPECTED: &str = "a time like \"2h4m\", \"300s\" or \"500ms\"";
         let text = self.text(EXPECTED)?;
-        units::duration(text).ok_or_else(|| self.fault(format!("\"{text}\" found: expected {EXPECTED}")))
+        read(text).ok_or_else(|| self.fault(format!("\"{text}\" found: expected {EXPECTED}")))
+    }
+
+    /// An address, and a port that is not zero.
+    ///
+    /// # Errors
+    /// A fault that says what was expected.
+    pub(super) fn endpoint(&self, expected: &str) -> Result<SocketAddrV4, Fault> {
+        let endpoint: SocketAddrV4 = self.read(expected)?;
+        match endpoint.port() {
+            0 => Err(self.fault(format!("{endpoint} found: no port is 0: expected {expected}"))),
+            _ => Ok(endpoint),
+        }
     }
 
     /// The items of a list, or the value itself if it is not a list.

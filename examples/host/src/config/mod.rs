@@ -206,7 +206,7 @@ impl Config {
             None => None,
             Some(table) => {
                 const EXPECTED: &str = "an address and port like \"127.0.0.1:9207\"";
-                let listen = table.need("listen", EXPECTED)?.read(EXPECTED)?;
+                let listen = table.need("listen", EXPECTED)?.endpoint(EXPECTED)?;
                 table.finish()?;
                 Some(listen)
             }
@@ -421,7 +421,7 @@ fn own_table(value: &Value<'_>) -> Result<u32, Fault> {
 fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
     const RIGHTS: &str = "\"read\", \"all\", or \"divert PREFIX\"";
     const ADDRESS: &str = "an address and port like \"127.0.0.1:5213\"";
-    let listen = table.need("listen", ADDRESS)?.read(ADDRESS)?;
+    let listen = table.need("listen", ADDRESS)?.endpoint(ADDRESS)?;
     let mut keys: Vec<ControlKey> = Vec::new();
     let listed = table.need("key", "at least one [[control.key]]")?;
     for value in listed.list("a list of tables: [[control.key]]")? {

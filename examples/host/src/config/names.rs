@@ -275,7 +275,8 @@ fn pool(value: &Value<'_>) -> Result<Prefix, Fault> {
 /// A time in whole seconds, up to the largest TTL of DNS.
 fn ttl(value: &Value<'_>) -> Result<u32, Fault> {
     const EXPECTED: &str = "whole seconds, at most 2147483647";
-    let time: Duration = value.duration()?;
+    // Zero means that no answer is kept (RFC 1035, section 3.2.1).
+    let time: Duration = value.duration_or_zero()?;
     let seconds = u32::try_from(time.as_secs()).ok().filter(|s| *s <= byway::naming::MAX_TTL && time.subsec_nanos() == 0);
     seconds.ok_or_else(|| value.fault(format!("expected {EXPECTED}")))
 }

@@ -14,8 +14,8 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
     const ADDRESS: &str = "an address and port like \"192.0.2.1:5214\"";
     let direction = table.need("direction", "\"to-server\" or \"to-client\"")?.choice(&DIRECTIONS)?;
     let end = match (table.get("listen"), table.get("connect")) {
-        (Some(at), None) => End::Listen(at.read(ADDRESS)?),
-        (None, Some(to)) => End::Connect(to.read(ADDRESS)?),
+        (Some(at), None) => End::Listen(at.endpoint(ADDRESS)?),
+        (None, Some(to)) => End::Connect(to.endpoint(ADDRESS)?),
         (Some(_), Some(to)) => return Err(to.fault("one portion listens, the other connects: leave out either")),
         (None, None) => return Err(table.fault("listen or connect is missing: one portion listens, the other connects")),
     };

@@ -76,7 +76,7 @@ pub(super) fn read(root: &Table<'_>) -> Result<Option<Report>, Fault> {
     };
     let words = [("udp", Transport::Udp), ("tcp", Transport::Tcp)];
     let report = Report {
-        collector: table.need("collector", COLLECTOR)?.read(COLLECTOR)?,
+        collector: table.need("collector", COLLECTOR)?.endpoint(COLLECTOR)?,
         transport: table.or("transport", Transport::Udp, |value| value.choice(&words))?,
         enterprise: table.need("enterprise", ENTERPRISE)?.number(1..=u32::MAX)?,
         templates: table.or("templates", Duration::from_secs(60), at_least_a_second)?,

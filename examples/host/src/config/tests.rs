@@ -325,6 +325,21 @@ fn another_way_of_writing_is_no_change() {
     assert_eq!(reload(&text(routes, "1024", "[privileges]\n")), Ok(()));
 }
 
+/// Nobody can be reached at port 0, and nobody can know at which one something listens.
+#[test]
+fn port_zero_is_refused() {
+    for (more, said) in [
+        ("[report]\ncollector = \"192.0.2.9:0\"\nenterprise = 32473\n", "report.collector: 192.0.2.9:0 found: no port is 0: expected an address and port"),
+        ("[metrics]\nlisten = \"127.0.0.1:0\"\n", "metrics.listen: 127.0.0.1:0 found: no port is 0: expected an address and port"),
+        ("[control]\nlisten = \"127.0.0.1:0\"\n", "control.listen: 127.0.0.1:0 found: no port is 0: expected an address and port"),
+        ("[portion]\ndirection = \"to-server\"\nconnect = \"192.0.2.1:0\"\n", "portion.connect: 192.0.2.1:0 found: no port is 0: expected an address and port"),
+        ("[portion]\ndirection = \"to-server\"\nlisten = \"192.0.2.1:0\"\n", "portion.listen: 192.0.2.1:0 found: no port is 0: expected an address and port"),
+    ] {
+        let error = parse(&format!("{GOOD}{more}")).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
 const NAMES: &str = r#"
 [names]
 servers = "9.9.9.53/32"
@@ -360,6 +375,9 @@ fn names_are_read() {
         new.check_reload(&config).map_err(|error| error.to_string())
     };
     assert_eq!(changed("24h", "1h"), Ok(()));
+    // Zero means that no answer is kept.
+    let unkept = parse(&(GOOD.to_owned() + &NAMES.replace("24h", "0s"))).unwrap();
+    assert_eq!(unkept.entries()[0].ttl, 0);
     assert_eq!(changed("to = [\"203.0.113.1*3\", \"203.0.113.2\"]", "to = \"203.0.113.4\""), Ok(()));
     let why = "byway.toml:27:12: names.capacity: it cannot change while byway runs (it was 5): restart byway";
     assert_eq!(changed("capacity = 5", "capacity = 6"), Err(why.into()));

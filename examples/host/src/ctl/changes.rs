@@ -278,7 +278,8 @@ fn weighted_address(word: &str) -> Result<WeightedAddress, String> {
 }
 
 fn ttl(word: &str) -> Result<u32, String> {
-    let time = units::duration(word).filter(|time| time.subsec_nanos() == 0);
+    // Zero means that no answer is kept (RFC 1035, section 3.2.1).
+    let time = units::duration_or_zero(word).filter(|time| time.subsec_nanos() == 0);
     let seconds = time.and_then(|time| u32::try_from(time.as_secs()).ok());
     seconds.ok_or_else(|| format!("--ttl {word}: it must be a time in whole seconds, like 30s or 1h"))
 }
@@ -321,6 +322,12 @@ mod tests {
                 assert_eq!(new, if at == place { Duration::from_secs(600) } else { old }, "{one}");
             }
         }
+    }
+
+    #[test]
+    fn a_ttl_is_whole_seconds_or_zero() {
+        let given = ["0s", "30s", "1h", "1500ms", "", "30", "99999999999s"].map(|word| ttl(word).ok());
+        assert_eq!(given, [Some(0), Some(30), Some(3600), None, None, None, None]);
     }
 
     #[test]
