@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use byway::{DropReason, State};
+use byway::{DropReason, Match, State, Target};
 
 use crate::control::ControlHandle;
 use crate::counters::Counters;
@@ -20,8 +20,10 @@ use crate::report::ReportHandle;
 use crate::router::Router;
 use crate::shard::Handle;
 
-/// How many connections are looked at before packets have their turn again.
+/// How many connections, or rules and their servers, are looked at before packets have their turn again.
 const PAGE: usize = 256;
+/// How often the rules are read anew because they have changed in between; after that, a page may show some of them twice or not.
+const ATTEMPTS: usize = 5;
 const LIMITS: Limits = Limits { at_once: 16, longest: 8192, patience: Duration::from_secs(5) };
 
 /// The threads as they are just now.
@@ -106,6 +108,8 @@ fn page(threads: &Threaded) -> Option<String> {
 
 fn ask(handle: &Handle) -> Option<Shard> {
     let mut shard = handle.ask(|router| summary(router))?;
+    let servers = ask_rules(handle)?.into_iter();
+    shard.servers = servers.map(|(matches, to, count)| (matches.to_string(), to.to_string(), count)).collect();
     let mut next = Some(0);
     while let Some(first) = next {
         let (states, behind) = handle.ask(move |router| count_states(router, first))?;
@@ -117,6 +121,43 @@ fn ask(handle: &Handle) -> Option<Shard> {
     Some(shard)
 }
 
+/// A rule's connections on one of its servers.
+type Load = (Match, Target, u32);
+
+/// The connections of all rules, by server, as they are in a shard. `None` if it has ended.
+fn ask_rules(handle: &Handle) -> Option<Vec<Load>> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (mut all, mut next, mut seen) = (Vec::new(), Some(0), None);
+        while let Some(first) = next {
+            let (loads, behind, generation) = handle.ask(move |router| some_rules(router, first))?;
+            if attempt < ATTEMPTS && seen.replace(generation).is_some_and(|seen| seen != generation) {
+                break;
+            }
+            all.extend(loads);
+            next = behind;
+        }
+        if next.is_none() {
+            return Some(all);
+        }
+    }
+}
+
+/// Some rules, where the next ones begin, and the generation of the rules. Text is made of them elsewhere, where no packet waits.
+fn some_rules(router: &Router, first: usize) -> (Vec<Load>, Option<usize>, u32) {
+    let (mut loads, mut place) = (Vec::new(), first);
+    let mut rules = router.translator.diverts().skip(first);
+    while place < first + PAGE && loads.len() < PAGE {
+        let Some(rule) = rules.next() else {
+            return (loads, None, router.translator.generation());
+        };
+        loads.extend(rule.servers().map(|(server, count)| (rule.matches(), server.target, count)));
+        place += 1;
+    }
+    (loads, Some(place), router.translator.generation())
+}
+
 /// The states of some connections, and where the next ones begin.
 fn count_states(router: &Router, first: usize) -> (Vec<State>, Option<usize>) {
     let mut connections = router.translator.connections_from(first);
@@ -126,18 +167,13 @@ fn count_states(router: &Router, first: usize) -> (Vec<State>, Option<usize>) {
 }
 
 fn summary(router: &Router) -> Shard {
-    let mut servers = Vec::new();
-    for rule in router.translator.diverts() {
-        let name = rule.matches().to_string();
-        servers.extend(rule.servers().map(|(server, count)| (name.clone(), server.target.to_string(), count)));
-    }
     Shard {
         router: router.counters,
         translator: *router.translator.counters(),
         held: router.held(),
         capacity: router.translator.capacity(),
         rules: router.translator.diverts().count(),
-        servers,
+        servers: Vec::new(),
         states: BTreeMap::new(),
     }
 }
@@ -325,6 +361,47 @@ mod tests {
         });
         assert!(ended);
         drop(slow);
+    }
+
+    /// No packet waits for more than a page of them.
+    #[test]
+    fn many_rules_are_read_in_pages() {
+        const MANY: usize = 3 * PAGE + 7;
+        let config = byway::Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
+        let mut translator = byway::Translator::new(config, byway::Heap::new(16, 4 * MANY)).unwrap();
+        let mut room = [byway::Weighted { target: Target::Same, weight: 1 }; 4];
+        for number in 0..MANY {
+            let more = if number % 10 == 0 { ", 20.0.0.2" } else { "" };
+            let rule = format!("100.1.{}.{} to 20.0.0.1{more}", number >> 8, number & 255);
+            translator.divert(byway::Divert::parse(&rule, &mut room).unwrap()).unwrap();
+        }
+        let mut expected: Vec<Load> = Vec::new();
+        for rule in translator.diverts() {
+            expected.extend(rule.servers().map(|(server, count)| (rule.matches(), server.target, count)));
+        }
+        let settings = crate::router::Settings {
+            address: [10, 9, 9, 9].into(),
+            mtu: 1500,
+            errors_per_second: 10,
+            held: 4,
+            resumable: None,
+            early: None,
+        };
+        let router = Router::new(translator, settings);
+        let (mut all, mut next) = (Vec::new(), Some(0));
+        while let Some(first) = next {
+            let (loads, behind, _) = some_rules(&router, first);
+            assert!(loads.len() <= PAGE + 1, "{}", loads.len());
+            all.extend(loads);
+            next = behind;
+        }
+        assert_eq!(all, expected);
+        // What is asked for first does not grow with the rules.
+        assert_eq!((summary(&router).servers.len(), summary(&router).rules), (0, MANY));
+        let handle = Handle::new(0, Box::new(router), crate::listeners::Listeners::default()).unwrap();
+        let shard = ask(&handle).unwrap();
+        assert_eq!(shard.servers.len(), expected.len());
+        assert_eq!(shard.servers[0].0, expected[0].0.to_string());
     }
 
     #[test]

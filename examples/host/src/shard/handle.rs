@@ -54,7 +54,7 @@ impl Handle {
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn new(number: usize, router: Box<Router>, listeners: Listeners) -> io::Result<Self> {
+    pub(crate) fn new(number: usize, router: Box<Router>, listeners: Listeners) -> io::Result<Self> {
         let seat = Mutex::new(Some(Seat { router, listeners, attended: None }));
         Ok(Self(Arc::new(Shared { number, seat, waker: Waker::new()?, stops: AtomicBool::new(false) })))
     }
