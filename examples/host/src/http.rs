@@ -176,6 +176,15 @@ pub fn answer(stream: &TcpStream, limits: Limits, status: u16, kind: &str, more:
     write_all(stream, until, body)
 }
 
+/// Answers a HEAD request: as [`answer`] would a GET, but without the body (RFC 9110, section 9.3.2).
+///
+/// # Errors
+/// The answer was not read in time.
+pub fn answer_head(stream: &TcpStream, limits: Limits, status: u16, kind: &str, more: &str, body: &[u8]) -> io::Result<()> {
+    let length = format!("Content-Length: {}\r\n{more}", body.len());
+    write_all(stream, Instant::now() + limits.patience, head(status, kind, &length).as_bytes())
+}
+
 /// The head of an answer after which the connection is closed.
 pub fn head(status: u16, kind: &str, more: &str) -> String {
     let reason = match status {

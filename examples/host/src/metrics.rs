@@ -72,18 +72,21 @@ pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
 pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
     http::serve("metrics", listener, LIMITS, move |stream, asked| {
         let threads = || shards.lock().map_or_else(|_| Threaded::default(), |threads| threads.clone());
+        let is_head = asked.as_ref().is_ok_and(|asked| asked.method == "HEAD");
         let (status, body) = match asked {
             Ok(asked) => answer(&asked, threads),
             Err((status, why)) => (status, format!("{why}\n")),
         };
-        http::answer(stream, LIMITS, status, "text/plain; version=0.0.4; charset=utf-8", "", body.as_bytes())
+        let write = if is_head { http::answer_head } else { http::answer };
+        let allowed = if status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
+        write(stream, LIMITS, status, "text/plain; version=0.0.4; charset=utf-8", allowed, body.as_bytes())
     })
 }
 
 fn answer(asked: &Request, threads: impl FnOnce() -> Threaded) -> (u16, String) {
     match (asked.method.as_str(), asked.path.as_str()) {
-        ("GET", "/metrics") => page(&threads()).map_or((503, "byway is ending\n".into()), |page| (200, page)),
-        ("GET", _) => (404, "there is /metrics\n".into()),
+        ("GET" | "HEAD", "/metrics") => page(&threads()).map_or((503, "byway is ending\n".into()), |page| (200, page)),
+        ("GET" | "HEAD", _) => (404, "there is /metrics\n".into()),
         _ => (405, "GET /metrics\n".into()),
     }
 }
@@ -361,6 +364,29 @@ mod tests {
         });
         assert!(ended);
         drop(slow);
+    }
+
+    /// A HEAD is answered as a GET would be, without the body, and other methods are told which there are.
+    #[test]
+    fn a_head_has_no_body() {
+        let listener = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let at = listener.local_addr().unwrap();
+        serve(listener, Handles::default()).unwrap();
+        let ask = |method: &str, path: &str| {
+            let mut asking = TcpStream::connect(at).unwrap();
+            asking.write_all(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+            let mut said = String::new();
+            asking.read_to_string(&mut said).unwrap();
+            let (head, body) = said.split_once("\r\n\r\n").unwrap();
+            (head.to_string(), body.len())
+        };
+        for path in ["/metrics", "/"] {
+            let ((got, length), (head, none)) = (ask("GET", path), ask("HEAD", path));
+            assert!(length != 0 && got.contains(&format!("Content-Length: {length}")), "{got}");
+            assert_eq!((head, none), (got, 0));
+        }
+        let (refused, _) = ask("DELETE", "/metrics");
+        assert!(refused.starts_with("HTTP/1.1 405 ") && refused.contains("\r\nAllow: GET, HEAD"), "{refused}");
     }
 
     /// No packet waits for more than a page of them.

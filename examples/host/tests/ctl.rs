@@ -416,3 +416,24 @@ fn a_key_that_others_can_read_is_warned_about() {
     assert!(output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().starts_with("warning: others can read the key file"));
 }
+
+/// Behind every command, `--help` says what there is. The list of what a file for `apply` may hold is whole.
+#[test]
+fn help_is_said_behind_every_command() {
+    let help = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_byway")).arg("ctl").args(words).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()), "{words:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let usage = help(&["--help"]);
+    assert!(usage.contains("one instruction a line: divert, redivert, restore, name, limit, timeouts or forget"));
+    for command in
+        ["divert", "redivert", "restore", "list", "names", "name", "connections", "counters", "events", "settings"]
+    {
+        assert_eq!(help(&[command, "--help"]), usage);
+    }
+    for command in ["limit", "timeouts", "forget", "apply", "pcap"] {
+        assert_eq!(help(&[command, "--help"]), usage);
+        assert_eq!(help(&[command, "-h"]), usage);
+    }
+}

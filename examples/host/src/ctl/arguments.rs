@@ -62,8 +62,8 @@ Tells a translator what to divert where, and shows what it does.
 
   NAME is tcp_established, tcp_transitory, udp, icmp, fragment or hold; TIME is like 2h4m, 300s or 500ms.
 
-  A file for `apply` has one instruction a line: divert, redivert, restore, limit, timeouts or forget, as above and with the
-  options that belong to them; what is behind a # is skipped. One transaction holds 16 instructions. With --dry-run it
+  A file for `apply` has one instruction a line: divert, redivert, restore, name, limit, timeouts or forget, as above and with
+  the options that belong to them; what is behind a # is skipped. One transaction holds 16 instructions. With --dry-run it
   tells what they would do together, and with --only-if N the table has not changed since somebody looked:
 
     divert 100.1.1.1:80 20.0.0.9:80             # the new server for new clients

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use super::arguments::USAGE;
+
 /// Runs the command. `words` are the arguments after `pcap`.
 ///
 /// # Errors
@@ -19,6 +21,11 @@ pub(super) fn run(words: Vec<OsString>) -> Result<(), (u8, String)> {
         match argument {
             Arg::Long("socket") => socket = Some(PathBuf::from(parser.value().map_err(wrong)?)),
             Arg::Long("seconds") => seconds = parser.value().and_then(|value| value.parse()).map_err(wrong)?,
+            Arg::Long("help") | Arg::Short('h') => {
+                // The reader may close the pipe before the end.
+                let _ = std::io::stdout().write_all(USAGE.as_bytes());
+                return Ok(());
+            }
             Arg::Value(word) => matches.push(word.string().map_err(wrong)?),
             other => return Err(wrong(other.unexpected())),
         }
