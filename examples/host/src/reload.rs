@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use byway::control::Rule as OwnedRule;
+use byway::control::{MAX_SERVERS, Rule as OwnedRule};
 use byway::naming::{HeapNames, Names};
-use byway::{Divert, Heap, Match, Timeouts, Translator};
+use byway::{Divert, DivertEntry, Heap, Match, Target, Timeouts, Translator, Weighted};
 
 use crate::config::{Config, ControlKey, Entry, Rule};
 use crate::names::NameChanges;
@@ -45,6 +45,18 @@ impl Said {
             names: config.entries().to_vec(),
         }
     }
+}
+
+/// A rule of a translator. `None` if it has more servers than an instruction can say.
+#[must_use]
+pub fn owned_of(entry: &DivertEntry<'_>) -> Option<OwnedRule> {
+    let mut servers = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
+    let mut count = 0;
+    for (server, _) in entry.servers() {
+        *servers.get_mut(count)? = server;
+        count += 1;
+    }
+    OwnedRule::new(&Divert::new(entry.matches()).to_group(servers.get(..count)?).with_options(entry.options()))
 }
 
 fn owned(rule: &Rule) -> Option<OwnedRule> {
@@ -202,6 +214,37 @@ mod tests {
             let back = Changes::between(&Said::by(&after), &before);
             assert_eq!(back.divert.len(), 1, "{more}");
         }
+    }
+
+    /// The rules of a translator are those that were put in, and as their text says.
+    #[test]
+    fn rules_of_a_translator_are_read_without_text() {
+        let config = byway::Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
+        let mut translator = Translator::new(config, Heap::new(64, 2048).measured()).unwrap();
+        let mut said: Vec<OwnedRule> = (0..500).map(|number| rule(number, number)).collect();
+        let group: Vec<_> = (1..=MAX_SERVERS).map(|server| format!("20.1.0.{server}:80*{server}")).collect();
+        for text in [
+            format!("101.1.1.1:80 tcp from 10.0.0.0/8 to {} eject midstream drop", group.join(", ")),
+            "101.1.1.2 udp to same keep-source".into(),
+            "0.0.0.0/0 to same".into(),
+            "101.1.1.3 icmp to 20.0.0.1*0, 20.0.0.2".into(),
+        ] {
+            said.push(text.parse().unwrap_or_else(|error| panic!("{text}: {error}")));
+        }
+        for rule in &said {
+            translator.divert(rule.divert()).unwrap();
+        }
+        let key = |rule: &OwnedRule| rule.to_string();
+        let mut found: Vec<_> = translator.diverts().filter_map(|entry| owned_of(&entry)).collect();
+        let mut parsed: Vec<OwnedRule> = translator.diverts().filter_map(|entry| entry.to_string().parse().ok()).collect();
+        for all in [&mut said, &mut found, &mut parsed] {
+            all.sort_by_key(key);
+        }
+        assert!(found == said && found == parsed);
+        // Neither way can tell a rule with more servers.
+        let many: Vec<_> = (1..=17).map(|n| Weighted { target: Target::Address([20, 2, 0, n].into()), weight: 1 }).collect();
+        translator.divert(Divert::new(Match::from(core::net::Ipv4Addr::new(101, 1, 1, 9))).to_group(&many)).unwrap();
+        assert_eq!(translator.diverts().filter_map(|entry| owned_of(&entry)).count(), said.len());
     }
 
     /// A rule, as far as this number says something.

@@ -23,10 +23,10 @@ use crate::listeners::Listeners;
 use crate::metrics::{Handles, Threaded};
 use crate::names::{Counts, Naming};
 use crate::portion::RecordSender;
-use crate::reload::{Changes, Said};
+use crate::reload::{Changes, Said, owned_of};
 use crate::report::ReportThread;
 use crate::router::Router;
-use crate::shard::{self, Parts, Shard};
+use crate::shard::{self, Handle, Parts, Shard};
 use crate::snapshot::Snapshot;
 use crate::{start, thread};
 
@@ -88,6 +88,9 @@ pub(crate) struct Running {
     pub(crate) report: Option<JoinHandle<io::Result<()>>>,
 }
 
+/// How many rules are read before packets have their turn again.
+const PAGE: usize = 256;
+const ENDED: &str = "a shard has ended";
 const PANICKED: &str = "a thread has panicked: please report what it printed";
 
 impl Running {
@@ -98,28 +101,17 @@ impl Running {
         if config.names.is_some() != self.config.names.is_some() {
             return Err("names: a naming server cannot come or go while byway runs: restart byway".into());
         }
-        let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
-        let mut all = AllRouters::of(&handles.shards);
-        // If originals are drawn the routers stand still from here on, so that what is in use stays so; else only for the changes.
-        let there = match config.draws() {
-            true => {
-                let first = all.lock().and_then(|mut routers| routers.next()).ok_or("a shard has ended")?;
-                Some(self.there(&first.translator))
-            }
-            false => None,
-        };
-        let before = there.as_ref().map(|there| Before { said: &self.said, there });
-        let config = config.draw(before).map_err(|error| error.to_string())?;
-        let changes = Changes::between(&self.said, &config);
+        let handles = self.handles.lock().map_err(|_| ENDED)?.clone();
+        let (config, changes, mut all) = self.plan(config, &handles.shards)?;
         // Nothing else is done to the shards in between, so what they accept now they accept in a moment.
-        for router in all.lock().ok_or("a shard has ended")? {
+        for router in all.lock().ok_or(ENDED)? {
             changes.check(&mut router.translator)?;
         }
         if let (Some(naming), Some(first)) = (&self.naming, all.lock().and_then(|mut routers| routers.next())) {
             // Routers are locked before names.
             changes.check_names(&naming.lock().names, naming.capacity(), &first.translator)?;
         }
-        for router in all.lock().ok_or("a shard has ended")? {
+        for router in all.lock().ok_or(ENDED)? {
             changes.apply(&mut router.translator)?;
             router.fail_open(changes.open().clone());
         }
@@ -143,6 +135,71 @@ impl Running {
         let device = core::mem::replace(&mut self.config, config).device;
         self.config.device = device;
         Ok(changes.summary())
+    }
+
+    /// Draws what is to be drawn, and finds the changes. All routers may be locked then, or none.
+    ///
+    /// What is in use must not be drawn. But packets do not wait for that: if an instruction has changed it when all is drawn, it is
+    /// drawn once more, with the routers locked.
+    fn plan<'a>(
+        &self,
+        config: Config,
+        shards: &'a [Handle],
+    ) -> Result<(Config, Changes, AllRouters<'a>), String> {
+        let draw = |config: Config, before: Option<Before<'_>>| {
+            let config = config.draw(before).map_err(|error| error.to_string())?;
+            let changes = Changes::between(&self.said, &config);
+            Ok::<_, String>((config, changes))
+        };
+        let mut all = AllRouters::of(shards);
+        if !config.draws() {
+            let (config, changes) = draw(config, None)?;
+            return Ok((config, changes, all));
+        }
+        let (there, seen) = self.in_use(shards.first().ok_or(ENDED)?).ok_or(ENDED)?;
+        let (drawn, changes) = draw(config.clone(), Some(Before { said: &self.said, there: &there }))?;
+        let first = all.lock().and_then(|mut routers| routers.next()).ok_or(ENDED)?;
+        if self.generations(&first.translator) == seen {
+            return Ok((drawn, changes, all));
+        }
+        let there = self.there(&first.translator);
+        let (config, changes) = draw(config, Some(Before { said: &self.said, there: &there }))?;
+        Ok((config, changes, all))
+    }
+
+    /// The rules and names that there are, and their generations before that: they are read in pages, and may change in between.
+    /// `None` if the shard has ended.
+    fn in_use(&self, shard: &Handle) -> Option<(Said, (u32, Option<u32>))> {
+        let (seen, client_limit, timeouts) = shard.ask(|router| {
+            let translator = &router.translator;
+            (self.generations(translator), translator.client_limit(), translator.timeouts())
+        })?;
+        let mut rules = Vec::new();
+        for first in (0..).step_by(PAGE) {
+            let page: Vec<_> =
+                shard.ask(|router| router.translator.diverts().skip(first).take(PAGE).map(|rule| owned_of(&rule)).collect())?;
+            let is_last = page.len() < PAGE;
+            rules.extend(page.into_iter().flatten());
+            if is_last {
+                break;
+            }
+        }
+        let mut names = Vec::new();
+        loop {
+            // A packet about names waits for this lock, and others wait for that packet.
+            let page = self.names(names.len(), PAGE);
+            let is_last = page.len() < PAGE;
+            names.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        Some((Said { rules, client_limit, timeouts, names }, seen))
+    }
+
+    /// What an instruction about rules or names changes.
+    fn generations(&self, translator: &Translator<Heap>) -> (u32, Option<u32>) {
+        (translator.generation(), self.naming.as_ref().map(|naming| naming.lock().names.generation()))
     }
 
     /// Why a file cannot be read: perhaps because it is outside of where this process may still read.
@@ -202,10 +259,17 @@ impl Running {
 
     /// The rules, limits and names in force, be they from the configuration or from instructions.
     fn there(&self, translator: &Translator<Heap>) -> Said {
-        let rules = translator.diverts().filter_map(|entry| entry.to_string().parse().ok());
+        let rules = translator.diverts().filter_map(|entry| owned_of(&entry));
         let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
-        let names = self.naming.as_ref().map(|naming| naming.lock().names.entries().map(|e| Entry::of(&e)).collect());
-        Said { rules: rules.collect(), client_limit, timeouts, names: names.unwrap_or_default() }
+        Said { rules: rules.collect(), client_limit, timeouts, names: self.names(0, usize::MAX) }
+    }
+
+    /// Names in force: so many, from one on.
+    fn names(&self, first: usize, most: usize) -> Vec<Entry> {
+        let entries = |naming: &Arc<Naming>| {
+            naming.lock().names.entries().skip(first).take(most).map(|entry| Entry::of(&entry)).collect()
+        };
+        self.naming.as_ref().map(entries).unwrap_or_default()
     }
 
     /// All that a process needs to go on in the place of this one.
