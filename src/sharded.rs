@@ -330,7 +330,8 @@ impl<S: Storage> Sharded<S> {
     ///
     /// # Errors
     /// [`RecordError`]; it is [`RecordError::ForeignAlternative`] if the alternative endpoint is not one of the shard
-    /// that its client belongs to.
+    /// that its client belongs to. A [second](Record::is_second) record goes to the shard that has its connection, and
+    /// is [`RecordError::NoConnection`] if none has.
     pub fn import(&mut self, now: Instant, record: &Record) -> Result<Imported, RecordError> {
         let connection = record.connection();
         let shard = connection.and_then(|connection| self.sharding.shard_of(&connection));
@@ -338,8 +339,13 @@ impl<S: Storage> Sharded<S> {
             (None, Some(Connection { server_side, .. })) => {
                 Err(RecordError::ForeignAlternative { alternative: server_side.source })
             }
-            // A record without a connection: any shard returns the error.
-            (None, None) => self.shards[0].0.import(now, record),
+            // A second record names only what its connection is found by: it belongs to the shard that has it. What
+            // is no record gets the same error from each.
+            (None, None) => self
+                .shards_mut()
+                .map(|shard| shard.import(now, record))
+                .find(|imported| !matches!(imported, Err(RecordError::NoConnection)))
+                .unwrap_or(Err(RecordError::NoConnection)),
             (Some(shard), _) => shard.0.import(now, record),
         }
     }

@@ -9,4 +9,5 @@ mod measurements;
 mod ports;
 mod rates;
 mod records;
+mod records_of_shards;
 mod restoring;
