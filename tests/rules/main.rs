@@ -9,6 +9,7 @@ mod least_loaded;
 mod many_forwards;
 mod many_rules;
 mod masquerade;
+mod moved_while_renewed;
 mod plan;
 mod rediverting;
 mod transit;

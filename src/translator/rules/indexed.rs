@@ -92,6 +92,7 @@ impl Table<'_> {
             return;
         };
         add_rule(&mut self.state.filter, &rule, self.memory.servers);
+        self.note_hidden(&rule);
         self.follow_drained(place);
     }
 
