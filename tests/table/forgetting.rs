@@ -385,3 +385,30 @@ fn a_set_of_shards_forgets_as_one() {
     }
     assert_eq!(t.counters().forgotten, 80);
 }
+
+/// A table whose finished connections are gone before it is forgotten has nothing to go through for them: the sweep ends,
+/// and the limit holds again.
+#[test]
+fn the_sweep_ends_if_no_finished_connection_is_left() {
+    let mut t = Translator::new(config().client_limit(2), Heap::new(8, 4)).unwrap();
+    t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+    there(&mut t, s(0), &tcp(client(99), at(ORIGINAL), (SYN, 100, 0), b""));
+    there(&mut t, s(1), &tcp(client(99), at(ORIGINAL), (RST, 101, 0), b""));
+    t.poll(s(300));
+    t.poll(s(600));
+    assert_eq!(t.slots_in_use(), 0);
+    for n in 0..8 {
+        there(&mut t, s(601), &udp(client(n), at(ORIGINAL), b""));
+    }
+    t.forget();
+    for n in 10..18 {
+        there(&mut t, s(602), &udp(client(n), at(ORIGINAL), b""));
+    }
+    for _ in 0..10 {
+        t.poll(s(602));
+    }
+    assert!(t.poll_at().is_some_and(|due| due > s(602)), "it is due for ever");
+    let more = |port| udp(core::net::SocketAddrV4::new(*client(17).ip(), port), at(ORIGINAL), b"");
+    there(&mut t, s(602), &more(1));
+    assert_eq!(verdict(&mut t, s(602), &more(2)), Verdict::Drop(DropReason::ClientLimit));
+}
