@@ -2,8 +2,8 @@
 //!
 //! One 32-bit word per client, in buckets like those of the index: 16 bits of the keyed hash of its address, and a
 //! count of 16 bits. Two clients share a count only if bucket and tag are equal, which depends on the secret and not on
-//! an attacker. When both buckets of a client are full, its connections are not counted: the table then holds about as
-//! many clients as connections, and no client has many of them.
+//! an attacker. When both buckets of a client are full, its connections are not counted, and no limit holds for it. That
+//! takes a table that is nearly full of clients with one connection each: then few connections are left for one client.
 
 #[cfg(target_pointer_width = "64")]
 use crate::intrinsics::prefetch;
@@ -124,13 +124,14 @@ const fn is_it(word: u32, tag: u32) -> bool {
     if word & COUNT == 0 { tag == FREE } else { word & !COUNT == tag }
 }
 
-/// Where the two buckets of a client start among this many words. A table of fewer than 16 connections has one bucket,
-/// which is shorter.
+/// Where the two buckets of a client start among this many words. First buckets are counted from the start and second
+/// ones from the end, so that no word is left out if the number is no multiple of 16. A table of fewer than 16
+/// connections has one bucket, which is shorter.
 const fn buckets(hash: u64, words: usize) -> [usize; 2] {
     let count = (words / WORDS) as u32;
     let first = reduce((hash >> 32) as u32, count);
     let second = reduce((hash as u32) << 8, count);
-    [first as usize * WORDS, second as usize * WORDS]
+    [first as usize * WORDS, words.saturating_sub(WORDS + second as usize * WORDS)]
 }
 
 const fn tag(hash: u64) -> u32 {

@@ -394,3 +394,22 @@ fn who_floods_the_table_gives_up_his_own() {
     let patient = t.connections().filter(|c| *c.client_side.source.ip() != ip("6.6.6.6")).count();
     assert_eq!((patient, t.connections().count()), (12, 32));
 }
+
+/// The limit holds in tables of any size, also if each bucket of counts is full of other clients but one word.
+#[test]
+fn a_client_limit_holds_in_small_tables_of_any_size() {
+    for size in (8..=12).chain(16..=32) {
+        for secret in 0..20 {
+            let config = Config::new([secret; 32]).alternative(ip("10.10.10.10"), 1_024..=65_535).client_limit(2);
+            let mut t = Translator::new(config, Heap::new(size, 4)).unwrap();
+            t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+            let others = if size < 16 { size - 1 } else { 16.min(size - 1) };
+            for n in 0..others as u32 {
+                let _ = verdict(&mut t, s(0), &udp(client(n), at(ORIGINAL), b""));
+            }
+            let mine = |port| udp(core::net::SocketAddrV4::new(ip("6.6.6.6"), port), at(ORIGINAL), b"");
+            let got = (0..20).filter(|n| verdict(&mut t, s(0), &mine(1_000 + n)) == Verdict::ToServer).count();
+            assert!(got <= 2, "{got} in a table of {size}");
+        }
+    }
+}
