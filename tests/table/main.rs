@@ -11,3 +11,4 @@ mod rates;
 mod records;
 mod records_of_shards;
 mod restoring;
+mod server_ports;
