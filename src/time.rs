@@ -145,6 +145,12 @@ impl Tick {
         if elapsed > u32::MAX / 2 { 0 } else { elapsed }
     }
 
+    /// Ticks since `past`, which was a present time once: never in the future, and up to 8.9 years ago.
+    #[inline]
+    pub(crate) const fn since_past(self, past: Self) -> u32 {
+        self.0.wrapping_sub(past.0)
+    }
+
     pub(crate) const fn plus(self, ticks: u32) -> Self {
         Self(self.0.wrapping_add(ticks))
     }

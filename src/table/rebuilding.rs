@@ -33,8 +33,14 @@ impl Rebuilding {
     pub(crate) fn due(&self, now: Tick) -> Option<Tick> {
         match self.cursor {
             EVERYTHING => None,
-            DONE => self.stale.then(|| self.since.plus(INTERVAL)),
+            DONE if !self.has_paused(now) => self.stale.then(|| self.since.plus(INTERVAL)),
+            DONE => self.stale.then_some(now),
             _ => Some(now),
         }
+    }
+
+    /// Whether the last pass started long enough ago for another one.
+    pub(crate) const fn has_paused(&self, now: Tick) -> bool {
+        now.since_past(self.since) >= INTERVAL
     }
 }

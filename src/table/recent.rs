@@ -38,7 +38,7 @@ impl Recent {
     /// for each new connection; endpoints that are added between calls count from the last call.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn advance(&mut self, now: Tick, hold: u32) {
-        if now.since(self.since) > hold {
+        if now.since_past(self.since) > hold {
             (self.since, self.added) = (now, 0);
             for word in &mut self.words {
                 *word <<= 16;

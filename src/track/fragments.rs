@@ -103,7 +103,7 @@ impl FragmentSlot {
 
     /// The original destination of a datagram, if more of its fragments may follow its first one to a server.
     pub(crate) fn original(&self, now: Tick, timeout: u32) -> Option<u32> {
-        let waits = self.action == Action::ToServer && now.since(self.last) <= self.lifetime(timeout);
+        let waits = self.action == Action::ToServer && now.since_past(self.last) <= self.lifetime(timeout);
         waits.then_some(self.destination)
     }
 
@@ -236,12 +236,12 @@ pub(crate) struct Clock {
 impl FragmentSlot {
     /// The entry of a fragment's datagram, among these.
     pub(crate) fn find<'s>(slots: &'s mut [Self], fragment: &Fragment, clock: Clock) -> Option<&'s mut Self> {
-        slots.iter_mut().find(|s| s.is_of(fragment) && clock.now.since(s.last) <= s.lifetime(clock.timeout))
+        slots.iter_mut().find(|s| s.is_of(fragment) && clock.now.since_past(s.last) <= s.lifetime(clock.timeout))
     }
 
     /// Whether another first fragment is a copy of the one that was seen, as far as that can be known.
     pub(crate) const fn is_copied(&self, now: Tick) -> bool {
-        !self.is_complete() && now.since(self.last) <= REPEATED
+        !self.is_complete() && now.since_past(self.last) <= REPEATED
     }
 
     /// The place for the entry of a fragment's datagram: its own entry if there is one, or else one whose datagram is
@@ -253,7 +253,7 @@ impl FragmentSlot {
         let (mut best, mut most) = (None, 0);
         // Among equals the first.
         for slot in slots.iter_mut().rev() {
-            let age = clock.now.since(slot.last);
+            let age = clock.now.since_past(slot.last).min(USELESS);
             let rank = match age {
                 _ if slot.is_of(fragment) => u32::MAX,
                 _ if slot.is_complete() || age > clock.timeout => USELESS + age,

@@ -4,6 +4,7 @@ mod churn;
 mod counters_and_events;
 mod forgetting;
 mod full_table;
+mod long_time;
 mod measured;
 mod measurements;
 mod ports;

@@ -3,7 +3,7 @@
 
 use crate::table::connection::SOURCE_KEPT;
 use crate::table::filter::Filter;
-use crate::table::rebuilding::{DONE, EVERYTHING, INTERVAL, Rebuilding};
+use crate::table::rebuilding::{DONE, EVERYTHING, Rebuilding};
 use crate::table::rule::{self, DivertSlot};
 use crate::table::server::ServerSlot;
 use crate::track::phase::Phase;
@@ -70,9 +70,9 @@ impl Table<'_> {
 
     /// Takes at most `steps` steps of rebuilding the filter, if that is due.
     pub(in crate::translator) fn rebuild_filter(&mut self, steps: usize) {
-        let Rebuilding { cursor, stale, since, .. } = self.state.rebuilding;
+        let Rebuilding { cursor, stale, .. } = self.state.rebuilding;
         if cursor >= EVERYTHING {
-            if cursor == EVERYTHING || !stale || self.state.tick.since(since) < INTERVAL {
+            if cursor == EVERYTHING || !stale || !self.state.rebuilding.has_paused(self.state.tick) {
                 return;
             }
             self.start_rebuilding();
