@@ -81,7 +81,7 @@ impl Config {
     /// Adds an alternative source address, and the ports (and ICMP echo identifiers) of it that may be used.
     ///
     /// A packet to this address and one of these ports is a reply. Other ports of the address are the machine's own,
-    /// and packets to them pass. Call it repeatedly for several addresses; a client keeps to one of them as long as
+    /// and packets to them pass. Port zero is never used. Call it repeatedly for several addresses; a client keeps to one of them as long as
     /// that has free ports (RFC 4787, REQ-2, "paired").
     #[must_use]
     pub const fn alternative(self, address: Ipv4Addr, ports: RangeInclusive<u16>) -> Self {
@@ -93,7 +93,8 @@ impl Config {
     #[must_use]
     pub const fn alternatives(mut self, first: Ipv4Addr, last: Ipv4Addr, ports: RangeInclusive<u16>) -> Self {
         let ports = (*ports.start(), *ports.end());
-        if ports.0 > ports.1 || first.to_bits() > last.to_bits() {
+        // Port zero is never given to a connection.
+        if ports.0 > ports.1 || ports.1 == 0 || first.to_bits() > last.to_bits() {
             self.unusable = Some(Unusable::Empty { first, last, ports });
             return self;
         }
@@ -436,6 +437,13 @@ mod tests {
             Config::new([0; 32]).alternative(ADDRESS, 9..=1).check(),
             Err(ConfigError::EmptyAlternative { first: ADDRESS, last: ADDRESS, ports })
         );
+        // Port zero is never given to a connection.
+        let ports = (0, 0);
+        assert_eq!(
+            Config::new([0; 32]).alternative(ADDRESS, 0..=0).check(),
+            Err(ConfigError::EmptyAlternative { first: ADDRESS, last: ADDRESS, ports })
+        );
+        assert_eq!(Config::new([0; 32]).alternative(ADDRESS, 0..=1).check(), Ok(()));
         let address = Ipv4Addr::LOCALHOST;
         assert_eq!(
             Config::new([0; 32]).alternative(address, 1..=9).check(),

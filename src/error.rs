@@ -26,7 +26,7 @@ pub enum ConfigError {
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         address: Ipv4Addr,
     },
-    /// A range of alternative addresses or ports that is empty.
+    /// A range of alternative addresses or ports that is empty, or has only port zero, which is never used.
     EmptyAlternative {
         /// The first address.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
