@@ -81,8 +81,9 @@
 //!
 //! # The contract
 //!
-//! 1. Bytes change if and only if the verdict says that the packet was translated. (A later fragment has no ports: if
-//!    only these change in its connection, it is as before.) The length never changes.
+//! 1. Bytes change if and only if the verdict says that the packet was translated. (If
+//!    only ports change in a connection, a later fragment, which has none, is as before; so is a reply from another port
+//!    of the server.) The length never changes.
 //! 2. No input makes it panic: no packet contents, no time, no order of calls.
 //! 3. Valid checksums stay valid, and a wrong checksum is not repaired into a correct one. A UDP checksum of zero stays
 //!    zero; a computed zero is sent as 0xFFFF.

@@ -84,8 +84,8 @@ impl<'a> Clients<'a> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn word(&mut self, hash: u64, tag: u32) -> Option<&mut u32> {
-        for bucket in buckets(hash, self.words.len()) {
-            if let Some(place) = self.place(bucket, tag) {
+        for bucket in &buckets(hash, self.words.len()) {
+            if let Some(place) = self.place(*bucket, tag) {
                 return self.words.get_mut(place);
             }
         }
@@ -131,7 +131,7 @@ const fn buckets(hash: u64, words: usize) -> [usize; 2] {
     let count = (words / WORDS) as u32;
     let first = reduce((hash >> 32) as u32, count);
     let second = reduce((hash as u32) << 8, count);
-    [first as usize * WORDS, words.saturating_sub(WORDS + second as usize * WORDS)]
+    [first as usize * WORDS, words % WORDS + second as usize * WORDS]
 }
 
 const fn tag(hash: u64) -> u32 {

@@ -12,4 +12,3 @@ mod rates;
 mod records;
 mod records_of_shards;
 mod restoring;
-mod server_ports;

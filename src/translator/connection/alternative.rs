@@ -89,7 +89,7 @@ impl Table<'_> {
         if let Some(slot) = self.find_reply(key)
             && let Some(&Entry { phase, last, .. }) = self.slot(slot).filter(|c| self.state.is_dead(c))
         {
-            let silence = self.state.tick.since(last).saturating_sub(self.state.timers.quarantine());
+            let silence = self.state.tick.since_past(last).saturating_sub(self.state.timers.quarantine());
             let is_past = self.state.timers.is_outlived(phase, silence);
             self.close_dead(slot);
             if is_past {

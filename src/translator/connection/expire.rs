@@ -164,9 +164,7 @@ impl Table<'_> {
             left -= 1;
         }
         if class == Class::Quarantined {
-            // With looks left the list is empty, or there was nothing to go through.
-            let rotate = self.state.rotate.saturating_sub(looks as u32);
-            self.state.rotate = if left == 0 { rotate } else { 0 };
+            self.state.rotate = self.state.rotate.saturating_sub((looks - left) as u32);
         }
     }
 

@@ -4,7 +4,7 @@
 //! list they stand before those that are opened later, so that sweeping finds them at the heads.
 
 use crate::event::Closed;
-use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
+use crate::table::connection::{ConnectionSlot, NONE, SERVER_COUNTED};
 use crate::table::storage::Storage;
 use crate::track::phase::{Class, Phase};
 use crate::translator::Translator;
@@ -91,6 +91,10 @@ impl Table<'_> {
     /// Records when no forgotten connection is left. In each age list they stand before all others, except in the list of
     /// finished connections, which is gone through once.
     pub(super) fn check_forgotten(&mut self) {
+        if self.state.ages.head(Class::Quarantined) == NONE {
+            // There is nothing to go through, so no look at it will count.
+            self.state.rotate = 0;
+        }
         let moves = &self.state.redivert_log;
         let is_left = |class| {
             let head = self.slot(self.state.ages.head(class));
@@ -120,7 +124,7 @@ fn close_forgotten(table: &mut Table<'_>, slot: u32) {
         // The servers' counts were reset when everything was forgotten.
         connection.flags &= !SERVER_COUNTED;
         // It may already have been dead at the last `forget`.
-        if !timers.is_outlived(phase, moves.forgotten_at().since(connection.last)) {
+        if !timers.is_outlived(phase, moves.forgotten_at().since_past(connection.last)) {
             why = Closed::Forgotten;
         }
     }

@@ -112,10 +112,6 @@ impl Table<'_> {
         // The client may already have a connection to that port, from another alternative port.
         new.original_port = flow.source_port;
         new.server_port = flow.source_port;
-        if new.has(SOURCE_KEPT) && new.server == new.original {
-            // Neither address nor port would change.
-            return None;
-        }
         if let Some(known) = self.find_forward(&new.forward_key()) {
             if !self.is_dead(known) {
                 return None;
