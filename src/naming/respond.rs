@@ -193,7 +193,8 @@ impl<N: NameStorage> Names<N> {
             return Outcome::NotImplemented;
         }
         if header.has_answers() {
-            return Outcome::Answers;
+            // A query for changes of a zone has an SOA record in its authority section (RFC 1995, section 3).
+            return if question.kind == kind::IXFR { Outcome::Refused } else { Outcome::Answers };
         }
         reply.edns = match edns(query.message.get(question.end..).unwrap_or_default(), header.additional()) {
             Ok(edns) => edns,
@@ -350,7 +351,9 @@ fn read(transport: Transport, header: Header<'_>, name: &[u8]) -> Result<Asked, 
         0 => Err(Outcome::Passed),
         // A server might answer the question that is not examined here (RFC 9619).
         2.. if is_dns => Err(Outcome::Questions),
-        _ => Asked::read(name),
+        1 => Asked::read(name),
+        // Whatever it is, it is none of ours.
+        2.. => Err(Outcome::Passed),
     };
     read.map_err(|fault| if is_dns { fault } else { Outcome::Passed })
 }

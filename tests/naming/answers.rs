@@ -263,13 +263,21 @@ fn what_is_no_query_is_not_implemented_or_passes() {
         asked[end - 1] = class;
         assert_eq!(read(&udp(&mut names, &asked)).header().rcode(), Rcode::REFUSED, "{kind} {class}");
     }
+    // IXFR as it is asked, with the client's SOA record (RFC 1995, section 3).
+    let (name, soa) =
+        (question("www.bt.com", 251), [&[0xc0, 12, 0, 6, 0, 1, 0, 0, 0, 0, 0, 22, 0, 0][..], &[0; 20]].concat());
+    let asked = message(0x100, [1, 0, 1, 0], &[&name, &soa]);
+    assert_eq!(read(&udp(&mut names, &asked)).header().rcode(), Rcode::REFUSED);
     assert_eq!(read(&udp(&mut names, &query("www.bt.com", 41))).header().rcode(), Rcode::FORMERR);
+    // What no DNS query has in a datagram, though its first question is one.
+    let tunnel = message(0x100, [257, 0, 0, 0], &[&question("www.bt.com", A)]);
+    assert_eq!(ask(&mut names, Transport::Udp, &tunnel), Err(Answered::Pass));
     // A response is never answered: two servers would keep each other busy for ever.
     for flags in [0x8000, 0x8180, 0xf800] {
         let response = message(flags, [1, 0, 0, 0], &[&question("www.bt.com", A)]);
         assert_eq!(ask(&mut names, Transport::Udp, &response), Err(Answered::Drop(Outcome::Response)));
     }
-    assert_eq!((names.counters().of(Outcome::NotImplemented), names.counters().of(Outcome::Refused)), (5, 6));
+    assert_eq!((names.counters().of(Outcome::NotImplemented), names.counters().of(Outcome::Refused)), (5, 7));
 }
 
 /// The catalogue of RFC 9267: what implementations trust and should not. Each fault by its section.
