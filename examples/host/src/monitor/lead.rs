@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::link::refusal;
+use super::results::refusal;
 use super::rules::Pins;
 use super::run::Run;
 use super::service::{Change, State};

@@ -7,13 +7,14 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 
 use byway::control::{
-    Answer, Client, Code, Effect, GaveUp, Incoming, Instruction, MeasuredServer, RefusedBy, Request,
+    Answer, Client, Code, Effect, GaveUp, Incoming, Instruction, MeasuredServer, Request,
 };
 use byway::monitor::{Distrust, Observation, Reading};
 use byway::{Histogram, Instant, Match, Target};
 
 use super::lead::Stand;
 use super::listed::Listed;
+use super::results::refusal;
 use crate::config::monitor::Translator;
 
 /// How long a subscription is asked for; it is renewed at a third of that.
@@ -495,10 +496,6 @@ impl Link {
             self.list();
         }
     }
-}
-
-pub(super) fn refusal(why: &RefusedBy) -> String {
-    why.code.map_or_else(|| format!("refused with code {}", why.number), |code| format!("refused: {code}"))
 }
 
 #[cfg(test)]

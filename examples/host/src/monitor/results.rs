@@ -1,5 +1,12 @@
 //! What translators have answered to a change.
 
+use byway::control::RefusedBy;
+
+/// Why a translator has refused something.
+pub(super) fn refusal(why: &RefusedBy) -> String {
+    why.code.map_or_else(|| format!("refused with code {}", why.number), |code| format!("refused: {code}"))
+}
+
 /// Lines, of which one that comes many times in a row is kept once: a change can be a thousand requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Results(Vec<(String, u32)>);
