@@ -231,33 +231,39 @@ fn a_client_that_is_not_answered_leaves_room_for_others() {
             format!("{before}queries = 64\npatience = \"60s\"\nservers = {after}").replace("1.2.3.4/32", "1.2.3.0/24");
         let world = with_servers(Options { rules: Box::leak(text.into_boxed_str()), ..Options::PLAIN });
         let Network { client, proxy, a, .. } = &world.network;
+        let socket_at = |space: &Space, address: Ipv4Addr| {
+            space.run(move || {
+                let socket = UdpSocket::bind((address, 0)).unwrap();
+                socket.connect(SocketAddrV4::new(OWN, 53)).unwrap();
+                socket
+            })
+        };
         let others = [77, 78, 79].map(|last| Ipv4Addr::new(1, 2, 3, last));
         for other in others {
             client.ip(&format!("address add {other}/32 dev lo")).unwrap();
             proxy.ip(&format!("route add {other}/32 dev to-client")).unwrap();
         }
-        client.run(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket.connect(SocketAddrV4::new(OWN, 53)).unwrap();
-            for id in 0..200 {
-                socket.send(&query(id, "nobody.test", 1, 0)).unwrap();
-            }
-        });
         let counted = || run(proxy, "curl -sS http://127.0.0.1:9207/metrics");
-        let has = |text: &str, name: &str, n: u32| {
-            text.lines().any(|line| line == format!("byway_name_relay_total{{outcome=\"{name}\"}} {n}"))
+        let count = |text: &str, name: &str| {
+            let name = format!("byway_name_relay_total{{outcome=\"{name}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u32>().ok())
         };
-        wait("all are counted", || has(&counted(), "client_limit", 184));
-        assert!(has(&counted(), "asked", 16) && has(&counted(), "full", 0), "{}", counted());
+        let asker = socket_at(client, Ipv4Addr::UNSPECIFIED);
+        // Some may be lost on the way: all the machine's namespaces share the kernel's queue of received packets.
+        wait("a hundred more than the limit are counted", || {
+            for id in 0..50 {
+                asker.send(&query(id, "nobody.test", 1, 0)).unwrap();
+            }
+            count(&counted(), "client_limit") >= Some(100)
+        });
+        let text = counted();
+        assert_eq!((count(&text, "asked"), count(&text, "full")), (Some(16), Some(0)), "{text}");
         let _unbound = unbound(a, FIRST);
         let is_answered = |other: &Ipv4Addr| {
-            let other = *other;
-            client.run(move || {
-                let socket = UdpSocket::bind((other, 0)).unwrap();
-                socket.connect(SocketAddrV4::new(OWN, 53)).unwrap();
-                socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (socket, mut answer) = (socket_at(client, *other), [0; 512]);
+            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            (0..10).any(|_| {
                 socket.send(&query(7, "name.test", 16, 0)).unwrap();
-                let mut answer = [0; 512];
                 socket.recv(&mut answer).is_ok_and(|length| answer[..length].ends_with(b"\x06behind"))
             })
         };
