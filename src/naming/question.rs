@@ -97,8 +97,11 @@ impl<'a> Header<'a> {
         questions[0] | answers[0] | authorities[0] | additional[0] == 0
     }
 
-    pub(super) const fn additional(self) -> u16 {
-        u16::from_be_bytes(self.0[5])
+    /// How many records it has after its questions.
+    pub(super) fn records(self) -> u32 {
+        let [_, _, _, answers, authorities, additional] = *self.0;
+        let count = |bytes| u32::from(u16::from_be_bytes(bytes));
+        count(answers) + count(authorities) + count(additional)
     }
 }
 
@@ -165,9 +168,16 @@ pub(super) struct Edns<'a> {
     pub(super) cookies: Option<&'a [u8]>,
 }
 
-/// Reads the additional records: `count` of them are all of `bytes`. The error says what is wrong with them.
-pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, Outcome> {
+/// Reads the records after the question: `count` of them are all of `bytes`. Returns the OPT record, which an answer has to
+/// have too even if something else is wrong (RFC 6891, section 6.1.1), and what is wrong.
+pub(super) fn edns(bytes: &[u8], count: u32) -> (Option<Edns<'_>>, Result<(), Outcome>) {
     let mut found = None;
+    let read = read_records(bytes, count, &mut found);
+    (found, read)
+}
+
+#[inline]
+fn read_records<'a>(mut bytes: &'a [u8], count: u32, found: &mut Option<Edns<'a>>) -> Result<(), Outcome> {
     for _ in 0..count {
         let (name, rest) = skip_name(bytes).ok_or(Outcome::Record)?;
         let (fixed, rest) = rest.split_first_chunk::<10>().ok_or(Outcome::Record)?;
@@ -182,20 +192,19 @@ pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, Out
                 if found.is_some() || name != [0] {
                     return Err(Outcome::Edns);
                 }
-                found = Some(Edns {
-                    payload: u16::from_be_bytes([c0, c1]),
-                    version,
-                    wants_dnssec: f0 & 0x80 != 0,
-                    // Another version may have other options.
-                    cookies: if version == 0 { cookies(data)? } else { None },
-                });
+                let payload = u16::from_be_bytes([c0, c1]);
+                let edns = found.insert(Edns { payload, version, wants_dnssec: f0 & 0x80 != 0, cookies: None });
+                // Another version may have other options.
+                if version == 0 {
+                    edns.cookies = cookies(data)?;
+                }
             }
             // A server that does not check signatures must not answer as if it did (RFC 8945, section 5.1).
             kind::TSIG | kind::SIG => return Err(Outcome::Signed),
             _ => {}
         }
     }
-    if bytes.is_empty() { Ok(found) } else { Err(Outcome::Trailing) }
+    if bytes.is_empty() { Ok(()) } else { Err(Outcome::Trailing) }
 }
 
 /// The name of a record and what follows it. A pointer ends it, and is not followed.

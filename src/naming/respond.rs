@@ -189,17 +189,18 @@ impl<N: NameStorage> Names<N> {
             return Outcome::Suspended;
         }
         reply.end = question.end;
+        let read;
+        (reply.edns, read) = edns(query.message.get(question.end..).unwrap_or_default(), header.records());
         if !header.is_query() {
             return Outcome::NotImplemented;
         }
-        if header.has_answers() {
-            // A query for changes of a zone has an SOA record in its authority section (RFC 1995, section 3).
-            return if question.kind == kind::IXFR { Outcome::Refused } else { Outcome::Answers };
+        // A query for changes of a zone has an SOA record in its authority section (RFC 1995, section 3).
+        if header.has_answers() && question.kind != kind::IXFR {
+            return Outcome::Answers;
         }
-        reply.edns = match edns(query.message.get(question.end..).unwrap_or_default(), header.additional()) {
-            Ok(edns) => edns,
-            Err(fault) => return fault,
-        };
+        if let Err(fault) = read {
+            return fault;
+        }
         if reply.edns.is_some_and(|edns| edns.version != 0) {
             return Outcome::BadVersion;
         }
@@ -426,9 +427,7 @@ impl Writer<'_> {
 
     /// The fixed part of a record whose owner's name starts at this byte of the message.
     fn record(&mut self, owner: u16, kind: u16, ttl: u32, length: u16) {
-        self.words(&[POINTER | owner, kind, IN]);
-        self.number(ttl);
-        self.words(&[length]);
+        self.words(&[POINTER | owner, kind, IN, (ttl >> 16) as u16, ttl as u16, length]);
     }
 
     /// How much was written; `None` if something did not fit.

@@ -280,6 +280,9 @@ impl<N: NameStorage> Names<N> {
 
     /// Unties an entry from its rule: both stay as they are, and each can be changed alone. Returns what the rule matches.
     ///
+    /// An entry that was suspended, because its rule is gone, is answered again, with an original that nothing diverts:
+    /// remove it or give it another address next.
+    ///
     /// # Errors
     /// [`TieError::NoEntry`] and [`TieError::NotTied`]; nothing has changed then.
     pub fn untie(&mut self, pattern: &Pattern, clients: Prefix) -> Result<Match, TieError> {
@@ -293,7 +296,7 @@ impl<N: NameStorage> Names<N> {
     /// that nothing diverts. Returns how many are suspended.
     ///
     /// Call it after instructions to the translator that do not come through here. It looks at all entries if a rule has
-    /// changed, and at none otherwise.
+    /// changed, and at none otherwise. It tells that by the translator's generation, so ask always with the same translator.
     pub fn check_rules<S: Storage>(&mut self, translator: &Translator<S>) -> usize {
         let generation = translator.generation();
         let slots = self.storage.parts().slots;

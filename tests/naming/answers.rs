@@ -147,17 +147,46 @@ fn edns() {
     let good = opt(1232, 0, false, &[]);
     let mut named = good.clone();
     named.splice(0..1, [1, b'a', 0]);
-    for (records, count) in [
-        ([&good[..], &good].concat(), 2),
-        (named, 1),
-        (opt(1232, 0, false, &[0, 8, 0]), 1),
-        (opt(1232, 0, false, &[0, 8, 0, 1]), 1),
+    for (records, count, found) in [
+        ([&good[..], &good].concat(), 2, true),
+        (named, 1, false),
+        (opt(1232, 0, false, &[0, 8, 0]), 1, true),
+        (opt(1232, 0, false, &[0, 8, 0, 1]), 1, true),
     ] {
         let asked = crate::support::message(0x100, [1, 0, 0, count], &[&question("www.bt.com", A), &records]);
         let answer = udp(&mut names, &asked);
         assert_eq!(read(&answer).header().rcode(), Rcode::FORMERR);
+        assert_eq!(read(&answer).opt().is_some(), found);
     }
     assert_eq!((names.counters().of(Outcome::Edns), names.counters().of(Outcome::BadVersion)), (4, 1));
+}
+
+/// RFC 6891, section 6.1.1: an answer to a query with an OPT record has one, whatever else is wrong with the query.
+#[test]
+fn every_answer_to_edns_has_it() {
+    let mut names = names();
+    let good = opt(1232, 0, true, &[]);
+    let a = [&wire("www.bt.com")[..], &[0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 1, 2, 3, 4]].concat();
+    let tsig = [0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0];
+    let extra = [1];
+    for (flags, kind, counts, records, code) in [
+        // NOTIFY; an answer in a query; IXFR; a signature; bytes behind the end.
+        (4 << 11, A, [1, 0, 0, 1], [&good[..], &[]], Rcode::NOTIMP),
+        (4 << 11, A, [1, 1, 0, 1], [&a, &good], Rcode::NOTIMP),
+        (0x100, A, [1, 1, 0, 1], [&a, &good], Rcode::FORMERR),
+        (0x100, A, [1, 0, 1, 1], [&a, &good], Rcode::FORMERR),
+        (0x100, 251, [1, 0, 1, 1], [&a, &good], Rcode::REFUSED),
+        (0x100, 252, [1, 0, 0, 1], [&good, &[]], Rcode::REFUSED),
+        (0x100, A, [1, 0, 0, 2], [&good, &tsig], Rcode::FORMERR),
+        (0x100, A, [1, 0, 0, 1], [&good, &extra], Rcode::FORMERR),
+        (0x100, A, [1, 0, 0, 1], [&opt(1232, 0, true, &cookie_option(&[1; 9])), &[]], Rcode::FORMERR),
+    ] {
+        let asked = message(flags, counts, &[&question("www.bt.com", kind), records[0], records[1]]);
+        let answer = udp(&mut names, &asked);
+        let message = read(&answer);
+        assert_eq!(message.header().rcode(), code, "{counts:?}");
+        assert!(message.opt().is_some_and(|opt| opt.dnssec_ok()), "{kind} {counts:?}");
+    }
 }
 
 /// RFC 9018, and RFC 7873: compared with the server cookies that `domain` makes.

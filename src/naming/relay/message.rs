@@ -41,9 +41,9 @@ pub(super) fn read(header: Header<'_>, message: &[u8]) -> Result<Readable, Refus
     if matches!(question.kind, kind::AXFR | kind::IXFR) {
         return refuse(RelayOutcome::Transfer, code::REFUSED, question.end);
     }
-    let records = edns(message.get(question.end..).unwrap_or_default(), header.additional());
-    let is_signed = matches!(records, Err(Outcome::Signed));
-    if header.has_answers() || (records.is_err() && !is_signed) {
+    let (_, read) = edns(message.get(question.end..).unwrap_or_default(), header.records());
+    let is_signed = read == Err(Outcome::Signed);
+    if header.has_answers() || (read.is_err() && !is_signed) {
         return refuse(RelayOutcome::Malformed, code::FORMERR, question.end);
     }
     Ok(Readable { name, is_signed })
@@ -51,7 +51,7 @@ pub(super) fn read(header: Header<'_>, message: &[u8]) -> Result<Readable, Refus
 
 /// Limits how long an answer a query asks for, if it has an OPT record.
 pub(super) fn limit_payload(message: &mut [u8], name: usize, most: u16) {
-    let records = Header::read(message).map_or(0, Header::additional);
+    let records = Header::read(message).map_or(0, Header::records);
     let mut at = HEADER + name + 4;
     for _ in 0..records {
         at = after_name(message, at);
@@ -95,11 +95,7 @@ pub(super) fn mix_case(keys: &Keys, nonce: u64, name: &mut [u8]) {
 pub(super) fn answer(query: &[u8], end: usize, code: u8, is_truncated: bool, out: &mut [u8]) -> Option<usize> {
     let header = Header::read(query)?;
     let has_question = end > HEADER;
-    let records = if has_question { edns(query.get(end..)?, header.additional()) } else { Ok(None) };
-    let opt = match records {
-        Ok(Some(Edns { wants_dnssec, .. })) => Some(wants_dnssec),
-        _ => None,
-    };
+    let opt = if has_question { edns(query.get(end..)?, header.records()).0 } else { None };
     let copied = header.flags() & (flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
     let truncated = if is_truncated { flag::TRUNCATED } else { 0 };
     let flags = flag::RESPONSE | copied | flag::RECURSION_AVAILABLE | truncated | u16::from(code);
@@ -107,7 +103,7 @@ pub(super) fn answer(query: &[u8], end: usize, code: u8, is_truncated: bool, out
     let [_, _, f0, f1, counts @ ..] = out.first_chunk_mut::<HEADER>()?;
     [*f0, *f1] = flags.to_be_bytes();
     *counts = [0, u8::from(has_question), 0, 0, 0, 0, 0, u8::from(opt.is_some())];
-    let Some(wants_dnssec) = opt else { return Some(end) };
+    let Some(Edns { wants_dnssec, .. }) = opt else { return Some(end) };
     let [p0, p1] = PAYLOAD.to_be_bytes();
     let record = [0, 0, kind::OPT as u8, p0, p1, 0, 0, u8::from(wants_dnssec) << 7, 0, 0, 0];
     out.get_mut(end..end + OPT)?.copy_from_slice(&record);
