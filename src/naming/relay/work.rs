@@ -210,12 +210,13 @@ impl Work<'_> {
     }
 
     /// Marks a query to be sent again as its client wrote it, since its server may not keep the case. Only once for
-    /// each query. One that was taken over is sent again by the relay that it comes from.
+    /// each query. One that was taken over ends here: the relay that it comes from sends it again, from another port, or
+    /// gives it up.
     pub(super) fn ask_again(&mut self, number: u32, server: u8) {
         let Some(slot) = slot_mut(self.parts.slots, number).filter(|slot| !slot.is(flag::PLAIN)) else { return };
         if slot.is(flag::IMPORTED) {
-            slot.flags |= flag::PLAIN;
             self.notice(number, Noticed::CaseLost);
+            self.expire(number);
         } else {
             self.state.servers.has_lost_case(server);
             self.unlink(number);
