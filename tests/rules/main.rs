@@ -12,5 +12,6 @@ mod masquerade;
 mod moved_while_renewed;
 mod plan;
 mod rediverting;
+mod shares;
 mod transit;
 mod ways;

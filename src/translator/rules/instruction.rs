@@ -3,6 +3,7 @@
 use crate::config::Midstream;
 #[cfg(target_pointer_width = "64")]
 use crate::table::groups::{FEW_SERVERS, Groups};
+use crate::table::hash::Keys;
 use crate::table::rule::{Divert, DivertEntry, DivertError, DivertSlot, Match, Target, Weighted, servers_of};
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndex;
@@ -220,6 +221,7 @@ impl Table<'_> {
 
     /// Replaces the servers of a rule, the first of which is `old`, by these: first removes those that go, then adds
     /// those that come, in the order of `targets`.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn replace_by_group(&mut self, old: u16, targets: &[Weighted]) -> u16 {
         let mut servers = servers!(self.state, self.memory);
         let keys = &self.state.keys;
@@ -246,9 +248,11 @@ impl Table<'_> {
         }
         let mut first = server::NONE;
         for &Weighted { target, weight } in targets.iter().rev() {
+            let own = seed(keys, target);
             let known = unlink(&mut servers, &mut kept, target);
-            let entry = known.or_else(|| servers.take(target, Holder::Group, seed(keys, target)));
+            let entry = known.or_else(|| servers.take(target, Holder::Group, own));
             if let Some((entry, slot)) = entry.and_then(|e| Some((e, servers.get_mut(e)?))) {
+                slot.seed = share(slot.seed, own, keys, targets);
                 slot.set_weight(weight);
                 slot.next = first;
                 first = entry;
@@ -406,6 +410,14 @@ impl Table<'_> {
         let passes = self.state.config.midstream.or(divert.options.midstream) == Some(Midstream::Pass);
         DivertSlot::new(divert, servers, is_forward && !passes)
     }
+}
+
+/// The seed of a server that has this one: its own instead if a re-divert has left it that of another server which the
+/// group names too.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn share(seed_now: u32, own: u32, keys: &Keys, targets: &[Weighted]) -> u32 {
+    let is_another = seed_now != own && targets.iter().any(|t| seed(keys, t.target) == seed_now);
+    if is_another { own } else { seed_now }
 }
 
 /// Takes the entry for `target` out of a chain.

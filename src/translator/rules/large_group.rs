@@ -43,14 +43,25 @@ impl<'a> Names<'a> {
 
     /// Where a server is, or would be.
     fn place(&self, target: Target) -> usize {
-        let mut place = seed(self.keys, target) as usize % PLACES;
+        self.place_of_seed(seed(self.keys, target), |named| named == target)
+    }
+
+    /// Where a server with this seed is that meets a condition, or would be.
+    fn place_of_seed(&self, seed: u32, is_it: impl Fn(Target) -> bool) -> usize {
+        let mut place = seed as usize % PLACES;
         while let Some(found) = self.position_at(place) {
-            if self.targets.get(found).is_some_and(|t| t.target == target) {
+            if self.targets.get(found).is_some_and(|t| is_it(t.target)) {
                 break;
             }
             place = (place + 1) % PLACES;
         }
         place
+    }
+
+    /// Whether a server of the group has this seed by itself.
+    fn have_seed(&self, wanted: u32) -> bool {
+        let place = self.place_of_seed(wanted, |named| seed(self.keys, named) == wanted);
+        self.position_at(place).is_some()
     }
 
     fn position_at(&self, place: usize) -> Option<usize> {
@@ -89,11 +100,16 @@ impl Table<'_> {
         }
         let mut ends = [[server::NONE; 2]; CLUSTERS];
         for (position, &Weighted { target, weight }) in targets.iter().enumerate() {
+            let own = seed(keys, target);
             let known = kept.get(position).copied().filter(|entry| *entry != server::NONE);
-            let entry = known.or_else(|| servers.take(target, Holder::Group, seed(keys, target)));
+            let entry = known.or_else(|| servers.take(target, Holder::Group, own));
             let Some((entry, slot)) = entry.and_then(|e| Some((e, servers.get_mut(e)?))) else {
                 continue;
             };
+            // A re-divert may have left it the share of a server that the group names as well.
+            if slot.seed != own && names.as_ref().is_some_and(|names| names.have_seed(slot.seed)) {
+                slot.seed = own;
+            }
             slot.set_weight(weight);
             slot.next = server::NONE;
             let Some([first, last]) = ends.get_mut(cluster_of(slot.seed)) else {
