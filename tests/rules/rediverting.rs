@@ -42,6 +42,25 @@ fn a_chain_of_moves_counts_a_connection_where_it_ends_up() {
     assert_eq!(t.connections_on(at(OTHER)), 1);
 }
 
+/// The same if the moves lead back to where it was, although the rule's own server leads elsewhere now.
+#[test]
+fn moves_that_lead_back_count_a_connection_where_it_is() {
+    for rules in [8, 2_000] {
+        let mut t = Translator::new(config(), Heap::new(64, rules)).unwrap();
+        t.divert(Divert::new(at(ORIGINAL)).to(ip("9.9.9.9"))).unwrap();
+        ask(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+        t.redivert(ip("9.9.9.9"), ip("8.8.8.8"), Redivert::Switch).unwrap();
+        t.redivert(at("8.8.8.8:80"), at("9.9.9.9:80"), Redivert::Switch).unwrap();
+        assert_eq!(ask(&mut t, s(1), at(CLIENT), at(ORIGINAL)).1, at("9.9.9.9:80"));
+        assert_eq!([ip("9.9.9.9"), ip("8.8.8.8")].map(|server| t.connections_on(server)), [1, 0]);
+        sweep(&mut t, s(1));
+        assert_eq!([ip("9.9.9.9"), ip("8.8.8.8")].map(|server| t.connections_on(server)), [1, 0]);
+        // Closed there, it is counted nowhere.
+        t.poll(s(1_000));
+        assert_eq!(t.connections_on(ip("9.9.9.9")), 0);
+    }
+}
+
 /// What is done is told of rules alone: the entries that the moves keep for themselves are nobody's servers.
 #[test]
 fn only_servers_of_rules_are_told_of() {

@@ -64,6 +64,10 @@ impl Table<'_> {
             return Followed::Reset;
         }
         if route.server == server {
+            // Its own entry may have been changed by only some of the moves.
+            if route.entry != server::NONE {
+                self.recount(slot, route.entry);
+            }
             return Followed::Stayed;
         }
         if goes_home {
