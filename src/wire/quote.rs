@@ -96,7 +96,7 @@ pub(crate) fn shift_sequence(message: &mut [u8], by: u32) {
 /// Rewrites the packet that a message quotes, and the message's own checksum with it.
 ///
 /// The caller has read the quote with [`read_quoted`]. A message that `read_quoted` would refuse stays as it is.
-pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change, ports: Delta) {
+pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change) {
     let Some((icmp, quote)) = message.split_first_chunk_mut::<HEADER>() else {
         return;
     };
@@ -106,19 +106,10 @@ pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change, ports: 
     let Some(transport) = rest.get_mut(Header(ip).header_length().saturating_sub(ipv4::HEADER)..) else {
         return;
     };
-    let checksum_at = match protocol {
-        TCP => 16,
-        UDP => 6,
-        _ => 2,
-    };
-    let checksum = |transport: &[u8]| Some(u16::from_be_bytes(*transport.get(checksum_at..)?.first_chunk()?));
-    let before = checksum(transport);
     // The changes of the quoted header's addresses and of its checksum cancel out, so the message's own checksum is not
     // affected; see `checksum` for why the two are exact opposites.
+    let before = checksum::sum(0, transport);
     change.apply(&mut Parts { header: ip, options: &[], payload: transport }, protocol);
-    let mut seen = ports;
-    if let (Some(before), Some(after)) = (before, checksum(transport)) {
-        seen = seen.and(Delta::of([before.into()], [after.into()]));
-    }
+    let seen = Delta::of([before], [checksum::sum(0, transport)]);
     [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], seen);
 }

@@ -86,12 +86,12 @@ impl Table<'_> {
             network: network.along(direction),
             transport: transport.along(direction),
         };
-        let ports = c.ports_delta().along(direction);
-        // An error from the server itself appears to come from the original; one from a router on the path keeps the
-        // router's address.
-        let from_router = direction == Direction::ToClient && flow.source != c.server;
-        let source = if from_router { flow.source } else { near.address };
-        quote::requote(parts.payload, c.protocol, &change, ports);
+        // An error from the server itself appears to come from the original, and one towards an address of ours (an
+        // alternative, or the original of a port forward) from that: who is behind it is hidden. One from a router
+        // elsewhere keeps the router's address.
+        let hides = flow.source == c.server || self.state.is_own(near.address);
+        let source = if hides { near.address } else { flow.source };
+        quote::requote(parts.payload, c.protocol, &change);
         if let Some(resumable) = self.for_resumable(slot) {
             (resumable.requote)(self, slot, direction, parts.payload);
         }

@@ -71,13 +71,18 @@ impl Model {
         let (expected, new_quoted, ends) = if let Some(at) = self.find_far(about(turned)) {
             self.catch_up(at);
             let c = &self.connections[at];
-            let from = if source == *c.far.destination.ip() { *c.near.destination.ip() } else { source };
+            // Behind a port forward the routers are inside.
+            let forwarded = [self.settings.alternative, self.settings.own].contains(c.near.destination.ip());
+            let hidden = forwarded || source == *c.far.destination.ip();
+            let from = if hidden { *c.near.destination.ip() } else { source };
             (Verdict::ToClient, c.near, (from, *c.near.source.ip()))
         } else if let Some(at) = self.find_near(about(turned)) {
             self.catch_up(at);
             let c = &self.connections[at];
             let quoted = Pair { source: c.far.destination, destination: c.far.source };
-            (Verdict::ToServer, quoted, (*c.far.source.ip(), *c.far.destination.ip()))
+            // Where the source is kept, routers on the client's side keep theirs.
+            let from = if c.kept { source } else { *c.far.source.ip() };
+            (Verdict::ToServer, quoted, (from, *c.far.destination.ip()))
         } else {
             let ours = destination == self.settings.alternative && self.settings.ports.contains(&quoted.source.port());
             if ours {
