@@ -10,6 +10,7 @@ mod many_forwards;
 mod many_rules;
 mod masquerade;
 mod moved_while_renewed;
+mod other_ports;
 mod plan;
 mod rediverting;
 mod shares;

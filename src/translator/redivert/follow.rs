@@ -16,7 +16,7 @@ use crate::table::event_queue::EventKind;
 #[cfg(target_pointer_width = "64")]
 use crate::table::hash::Key;
 use crate::table::redivert_log::{DONE, Route, Treatment};
-use crate::table::server;
+use crate::table::server::{self, Kind};
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
 use crate::translator::rules::find::describes;
@@ -55,7 +55,7 @@ impl Table<'_> {
         }
         let server = connection.server_endpoint();
         let Some(route) = moves.route(self.memory.moves, behind, server, connection.protocol == ICMP) else {
-            return Followed::Stayed;
+            return self.stay(slot, server::NONE);
         };
         let goes_home = connection.has(SOURCE_KEPT) && route.server == connection.original_endpoint();
         if route.treatment != Treatment::Switch && connection.protocol == TCP && !self.stays_open(slot, route.treatment)
@@ -64,11 +64,7 @@ impl Table<'_> {
             return Followed::Reset;
         }
         if route.server == server {
-            // Its own entry may have been changed by only some of the moves.
-            if route.entry != server::NONE {
-                self.recount(slot, route.entry);
-            }
-            return Followed::Stayed;
+            return self.stay(slot, route.entry);
         }
         if goes_home {
             // Neither address is replaced any more: there is nothing to translate.
@@ -93,6 +89,21 @@ impl Table<'_> {
     #[inline(never)]
     fn stay_ended(&mut self, slot: u32) {
         self.set_claims(slot, Claims::default());
+    }
+
+    /// A connection stays on its server, which its own entry may have left: if the moves lead back, and only some of
+    /// them have changed the entry; or if it has another port than the entry, as an ICMP echo and a reply from another
+    /// port have. Then it is counted with the last move's entry, or nowhere.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    fn stay(&mut self, slot: u32, entry: u16) -> Followed {
+        let has_left = |c: &ConnectionSlot| {
+            let own = self.memory.servers.get(usize::from(c.0.member));
+            c.0.has(SERVER_COUNTED) && own.is_some_and(|s| s.kind != Kind::Same && s.address != c.0.server)
+        };
+        if entry != server::NONE || self.memory.connections.get(slot as usize).is_some_and(has_left) {
+            self.recount(slot, entry);
+        }
+        Followed::Stayed
     }
 
     /// Moves a connection from one server to another.
@@ -194,8 +205,7 @@ impl Table<'_> {
         self.give_up(slot, Closed::Stranded);
     }
 
-    /// Counts a moved connection with its new server, which this entry describes, if its own entry describes another
-    /// server.
+    /// Counts a connection with this entry, or nowhere if it is none, if its own entry describes another server.
     #[cfg_attr(target_pointer_width = "64", cold)]
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     pub(in crate::translator) fn recount(&mut self, slot: u32, entry: u16) {

@@ -6,7 +6,8 @@ use core::str::FromStr;
 use crate::error::ParseError;
 use crate::table::redivert_log::Treatment;
 
-/// How a re-divert treats the connections that stand on the old server.
+/// How a re-divert treats the connections that stand on the old server. Which these are:
+/// [`Translator::redivert`](crate::Translator::redivert).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]

@@ -36,7 +36,8 @@ pub struct Rediverted {
     /// How many connections stood on the old server, as counted for the rules that name it; with
     /// [`Redivert::Drain`] they still do. Connections that a rule without a target of its own brought there
     /// ([`Target::Same`], or a kept port where the re-divert names one) are moved too, and counted on the new server
-    /// as they move. Dead ones are left out as in [`Translator::connections_on`].
+    /// as they move. ICMP echoes and replies from other ports of the server are among them, although a re-divert that
+    /// names a port does not move them. Dead ones are left out as in [`Translator::connections_on`].
     pub connections: u32,
 }
 
@@ -117,7 +118,10 @@ impl<S: Storage> Translator<S> {
     /// current destination. The rules that point at `from` point at `to` afterwards, and every connection whose current
     /// destination is `from` is treated as [`Redivert`] says.
     ///
-    /// An address without port stands for all of its ports, and as `to` keeps the port. The work does not depend on the
+    /// An address without port stands for all of its ports, and as `to` keeps the port. A `from` with a port moves what
+    /// is on that port alone: an ICMP echo, which has none, and a reply from another port
+    /// ([`Divert::replies_from_any_port`](crate::Divert::replies_from_any_port)) stay on the old server until they end,
+    /// and are counted on no server if no rule names it any more. The work does not depend on the
     /// number of connections: each follows with its next packet, or when [`poll`](Self::poll) reaches it. Packets of
     /// the old server that are still in flight are dropped and counted ([`DropReason::OldServer`]). A connection keeps
     /// its alternative port if that is free towards the new server; otherwise it gets another, and if there is none it
