@@ -169,7 +169,10 @@ impl From<DivertError> for Refusal {
     fn from(error: DivertError) -> Self {
         match error {
             DivertError::TableFull { capacity } => with(Code::TableFull, capacity),
-            DivertError::ServersFull { capacity } => with(Code::ServersFull, capacity),
+            // No rule of the protocol has so large a group.
+            DivertError::ServersFull { capacity } | DivertError::GroupTooLarge { capacity } => {
+                with(Code::ServersFull, capacity)
+            }
             DivertError::EmptyGroup { .. } => Code::EmptyGroup.into(),
             DivertError::DuplicateServer { .. } => Code::DuplicateServer.into(),
             DivertError::NoAlternative { .. } => Code::NoAlternative.into(),

@@ -27,6 +27,12 @@ pub enum DivertError {
         /// How many servers it has in all.
         servers: usize,
     },
+    /// Its group has more than 4095 servers, which no instruction examines (64-bit machines). Several rules, each for a
+    /// part of the clients, can have groups of their own.
+    GroupTooLarge {
+        /// How many servers a group can have.
+        capacity: usize,
+    },
     /// Its group contains a server twice.
     DuplicateServer {
         /// The server.
@@ -87,6 +93,7 @@ impl fmt::Display for DivertError {
             Self::EmptyGroup { servers } => {
                 write!(f, "none of the {servers} servers of the group has a weight above zero")
             }
+            Self::GroupTooLarge { capacity } => write!(f, "the group has more than {capacity} servers"),
             Self::DuplicateServer { target } => write!(f, "the group names {target} twice"),
             Self::NoAlternative { destination } => {
                 write!(f, "destination {destination}: there is no alternative address to replace the source with")

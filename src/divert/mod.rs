@@ -144,7 +144,7 @@ impl<'a> Divert<'a> {
     /// Distributes clients among servers by weight. A client keeps to its server as long as that is in the group, and a
     /// change of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
     /// On a 64-bit machine a group of more than 32 servers does so in two steps, and a change moves about twice as
-    /// many.
+    /// many; it has at most 4095 ([`DivertError::GroupTooLarge`]).
     #[must_use]
     pub const fn to_group(mut self, group: &'a [Weighted]) -> Self {
         self.group = Some(group);

@@ -144,3 +144,29 @@ fn a_large_group_that_cannot_be_is_refused() {
     assert!(t.remove(at(ORIGINAL)).is_some());
     assert!(t.divert(Divert::new(at(ORIGINAL)).to_group(&group(2_000..3_000))).is_ok());
 }
+
+/// An instruction's work is bounded: a group that would take too much is refused from the beginning, whatever the room.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_group_can_have_4095_servers_and_no_more() {
+    let mut t = Translator::new(config(), Heap::new(64, 8).servers(20_000)).unwrap();
+    let error = DivertError::GroupTooLarge { capacity: 4_095 };
+    assert_eq!(error.to_string(), "the group has more than 4095 servers");
+    let too_large = Err(error);
+    for many in [4_096, 5_000, 8_192, 12_000] {
+        let group = group(0..many);
+        assert_eq!(t.plan().divert(&Divert::new(at(ORIGINAL)).to_group(&group)).map(|d| d.updated), too_large);
+        assert_eq!(t.divert(Divert::new(at(ORIGINAL)).to_group(&group)).map(|d| d.updated), too_large);
+    }
+    let mut whole = group(0..4_095);
+    assert_eq!(t.divert(Divert::new(at(ORIGINAL)).to_group(&whole)).map(|d| d.updated), Ok(false));
+    // Another weight, another server, and all others: each is done in place.
+    whole[17].weight = 2;
+    assert_eq!(t.divert(Divert::new(at(ORIGINAL)).to_group(&whole)).map(|d| d.updated), Ok(true));
+    whole[17] = Weighted::new(server(9_000), 1);
+    assert_eq!(t.divert(Divert::new(at(ORIGINAL)).to_group(&whole)).map(|d| d.updated), Ok(true));
+    assert_eq!(t.divert(Divert::new(at(ORIGINAL)).to_group(&group(10_000..14_095))).map(|d| d.updated), Ok(true));
+    assert_eq!(t.find_divert(at(ORIGINAL)).unwrap().servers().count(), 4_095);
+    // One group beside another is no matter.
+    assert!(t.divert(Divert::new(at("100.100.100.101:80")).to_group(&whole)).is_ok());
+}

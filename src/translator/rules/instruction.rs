@@ -17,7 +17,7 @@ use crate::translator::connection::expire::LOOKS;
 use crate::translator::redivert::instruction::place_of;
 use crate::translator::rules::cost::{Cost, Leaving, leaving};
 #[cfg(target_pointer_width = "64")]
-use crate::translator::rules::large_group::Names;
+use crate::translator::rules::large_group::{MOST_SERVERS, Names};
 #[cfg(target_pointer_width = "64")]
 use crate::translator::state::State;
 use crate::translator::state::Table;
@@ -370,6 +370,9 @@ impl Table<'_> {
         }
         #[cfg(target_pointer_width = "64")]
         let are_named_once = {
+            if targets.len() > MOST_SERVERS {
+                return Err(DivertError::GroupTooLarge { capacity: MOST_SERVERS });
+            }
             let names = Names::new(&self.state.keys, targets);
             names.map_err(|target| DivertError::DuplicateServer { target })?.is_some()
         };

@@ -13,6 +13,10 @@ use crate::translator::table::servers;
 /// The number of places in [`Names`].
 const PLACES: usize = 8_192;
 
+/// The most servers of a group. At most half of the places are taken, so that probing finds a free one soon; and with
+/// more servers, an instruction would examine too many.
+pub(super) const MOST_SERVERS: usize = PLACES / 2 - 1;
+
 /// A hash table of the servers of a group, with linear probing.
 pub(super) struct Names<'a> {
     keys: &'a Keys,
@@ -22,12 +26,12 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// The names of a large group; `None` if it is not large, or has too many servers.
+    /// The names of a large group; `None` if it is not large.
     ///
     /// # Errors
     /// A server that is named twice.
     pub(super) fn new(keys: &'a Keys, targets: &'a [Weighted]) -> Result<Option<Self>, Target> {
-        if !(FEW_SERVERS + 1..PLACES / 2).contains(&targets.len()) {
+        if !(FEW_SERVERS + 1..=MOST_SERVERS).contains(&targets.len()) {
             return Ok(None);
         }
         let mut names = Self { keys, targets, places: [0; PLACES] };
@@ -80,12 +84,9 @@ impl Table<'_> {
         let mut servers = servers!(self.state, self.memory);
         let keys = &self.state.keys;
         let names = Names::new(keys, targets).ok().flatten();
-        let position = |target| match &names {
-            Some(names) => names.position(target),
-            None => targets.iter().position(|t| t.target == target),
-        };
+        let position = |target| names.as_ref()?.position(target);
         // The entries that stay, by their position among the targets.
-        let mut kept = [server::NONE; PLACES];
+        let mut kept = [server::NONE; MOST_SERVERS];
         let mut entry = old;
         while let Some(slot) = servers.get(entry).copied() {
             let place = position(slot.target()).and_then(|position| kept.get_mut(position));
@@ -136,15 +137,12 @@ impl Table<'_> {
     pub(super) fn weigh_large_group(&mut self, place: Result<usize, usize>, old: u16, targets: &[Weighted]) -> Cost {
         let slots = &*self.memory.servers;
         let names = Names::new(&self.state.keys, targets).ok().flatten();
-        let position = |target| match &names {
-            Some(names) => names.position(target),
-            None => targets.iter().position(|t| t.target == target),
-        };
+        let position = |target| names.as_ref()?.position(target);
         // Which of the targets have an entry already, a bit for each.
-        let mut known = [0_u64; PLACES / 64];
+        let mut known = [0_u64; MOST_SERVERS.div_ceil(64)];
         for slot in servers_of(slots, old).filter_map(|entry| slots.get(usize::from(entry))) {
             if slot.is_of_one_rule()
-                && let Some(position) = position(slot.target()).filter(|position| *position < PLACES)
+                && let Some(position) = position(slot.target())
                 && let Some(word) = known.get_mut(position / 64)
             {
                 *word |= 1 << (position % 64);
