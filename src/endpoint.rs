@@ -195,7 +195,7 @@ impl Prefix {
         self.holds(address.to_bits())
     }
 
-    const fn holds(self, address: u32) -> bool {
+    pub(crate) const fn holds(self, address: u32) -> bool {
         (address ^ self.network) & mask(self.length) == 0
     }
 

@@ -53,7 +53,10 @@ pub enum DivertError {
         /// The target.
         target: Target,
     },
-    /// It diverts a destination to itself. Use [`Target::Same`] if that is intended.
+    /// It diverts a destination to itself. Use [`Target::Same`] if that is intended. Or it keeps the source, and its
+    /// group goes by its servers' connections ([`Divert::least_loaded`](crate::Divert::least_loaded),
+    /// [`Divert::ejecting`](crate::Divert::ejecting)) and contains the original destination: packets to that are not
+    /// translated, so there are no connections that could be counted or fail.
     ToItself {
         /// The target.
         target: Target,

@@ -169,7 +169,11 @@ impl<'a> Divert<'a> {
     /// translator.
     ///
     /// A rule that keeps the source and has no target either lets the packets that it matches pass: an exception from a
-    /// wider rule (RFC 6888, REQ-6).
+    /// wider rule (RFC 6888, REQ-6). If its group contains the original destination, clients of that server pass and
+    /// have no connection: a change of the group moves their UDP flows at once, and TCP connections stay unless the rule
+    /// adopts them ([`midstream`](Self::midstream)). Nothing counts them, so [`least_loaded`](Self::least_loaded) and
+    /// [`ejecting`](Self::ejecting) refuse such a group ([`DivertError::ToItself`]); do not re-divert one of their
+    /// servers to the original either.
     ///
     /// **With a port forward** (the original is one of the translator's own addresses) the server's own address is
     /// private. A packet that the server sends to a client without a connection, because the connection has expired or

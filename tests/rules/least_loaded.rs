@@ -1,6 +1,6 @@
 //! Rules that send each new connection to the least loaded server, against counting by hand.
 
-use byway::{Config, Divert, Heap, Match, PortChoice, Protocol, Target, Translator, Weighted};
+use byway::{Config, Divert, DivertError, Heap, Match, PortChoice, Protocol, Target, Translator, Weighted};
 use byway_testing::talk::*;
 use byway_testing::*;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -105,6 +105,41 @@ fn the_option_is_kept_with_every_protocol() {
             }
         }
     }
+}
+
+/// Where the source is kept, packets to the original itself pass without a connection: nothing would count them, and
+/// nearly all clients would get that server.
+#[test]
+fn a_group_that_keeps_the_source_cannot_count_the_original_itself() {
+    let mut t = translator(config());
+    let other = Target::from(at(SERVER));
+    let original = ip("100.100.100.100");
+    let prefix = byway::Prefix::new(ip("100.100.0.0"), 16).unwrap();
+    let to_itself = |target| Err(DivertError::ToItself { target });
+    for (matches, target, is_itself) in [
+        (Match::from(at(ORIGINAL)), Target::from(at(ORIGINAL)), true),
+        (Match::from(at(ORIGINAL)), original.into(), true),
+        (Match::from(at(ORIGINAL)), Target::Same, true),
+        (Match::from(at(ORIGINAL)), at("100.100.100.100:81").into(), false),
+        (Match::from(at(ORIGINAL)), at("100.100.100.101:80").into(), false),
+        (Match::from(original), at(ORIGINAL).into(), true),
+        (Match::from(prefix), at("100.100.7.7:80").into(), true),
+        (Match::from(prefix), ip("100.101.7.7").into(), false),
+        (Match::from(prefix), Target::Same, true),
+    ] {
+        let group = [Weighted::new(other, 1), Weighted::new(target, 1)];
+        let rule = Divert::new(matches).to_group(&group);
+        let done = t.divert(rule.keep_source().least_loaded()).map(|_| ());
+        assert_eq!(done, if is_itself { to_itself(target) } else { Ok(()) }, "{matches} {target}");
+        // By hash of the client they can be: who gets the original passes.
+        assert!(t.divert(rule.keep_source()).is_ok());
+        assert!(t.divert(rule.least_loaded()).is_ok());
+        let mut measured = Translator::new(config(), Heap::new(100, 10).measured()).unwrap();
+        let done = measured.divert(rule.keep_source().ejecting()).map(|_| ());
+        assert_eq!(done, if is_itself { to_itself(target) } else { Ok(()) }, "{matches} {target}");
+    }
+    // An exception has nothing to count.
+    assert!(t.divert(Divert::new(prefix).keep_source().least_loaded()).is_ok());
 }
 
 #[cfg(feature = "control")]

@@ -378,11 +378,17 @@ impl Table<'_> {
         };
         #[cfg(not(target_pointer_width = "64"))]
         let are_named_once = false;
+        // A group that goes by its servers' connections cannot have one whose packets would open none.
+        let options = &divert.options;
+        let must_open = options.keep_source && (options.least_loaded || options.ejecting) && targets.len() > 1;
         for (i, &Weighted { target, .. }) in targets.iter().enumerate() {
             if !are_named_once && targets.iter().skip(i + 1).any(|other| other.target == target) {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
+                if must_open {
+                    return Err(DivertError::ToItself { target });
+                }
                 if destination.length() == 32 && self.state.is_own(destination.bits()) {
                     return Err(DivertError::OwnTarget { target });
                 }
@@ -397,9 +403,10 @@ impl Table<'_> {
             if self.state.is_own(place.address) {
                 return Err(DivertError::OwnTarget { target });
             }
-            let same_port = place.port.is_none() || place.port == matches.port();
-            let itself = destination.length() == 32 && destination.bits() == place.address;
-            if itself && same_port && targets.len() == 1 {
+            let may_be_itself = must_open || (targets.len() == 1 && destination.length() == 32);
+            let same_port =
+                place.port.is_none() || place.port == matches.port() || (must_open && matches.port().is_none());
+            if may_be_itself && same_port && destination.holds(place.address) {
                 return Err(DivertError::ToItself { target });
             }
         }
