@@ -1,7 +1,7 @@
 //! FINs, and what is over: rules of `docs/tcp.md` that the model of TCP (`testing/src/targets/model/tcp/`) found broken, or about
 //! which there was a doubt. Each test is settled by what the two ends do.
 
-use byway::{Event, Heap, Imported, Midstream, Protocol, Redivert, State, Translator, Verdict};
+use byway::{Divert, Event, Heap, Imported, Midstream, Protocol, Redivert, State, Translator, Verdict};
 use byway_testing::talk::*;
 use byway_testing::*;
 
@@ -35,6 +35,29 @@ fn a_connection_that_opens_again_is_told_to_be_opened() {
     assert!(matches!(told.as_slice(), [Event::Opened(c)] if c.state == State::Opened), "{told:?}");
     assert_eq!(talk.t.counters().opened, opened + 1);
     talk.is_completed_with(C2, V2);
+}
+
+/// The entry of its server may be another server's by then: what it says from now on is measured of nobody.
+#[test]
+fn a_connection_that_opens_again_is_measured_of_no_other_server() {
+    let mut t = Translator::new(config(), Heap::new(64, 8).measured()).unwrap();
+    t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+    let (alternative, server) = connect(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+    let mut talk = Talk { t, alternative, server };
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.client(RST, C, 0, b"");
+    talk.is(State::TimeWait);
+    talk.t.remove(at(ORIGINAL)).unwrap();
+    talk.t.divert(Divert::new(at("100.100.100.101:80")).to(at(OTHER))).unwrap();
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.client(ACK, C2, V2, b"");
+    talk.server(ACK, V2, C2, b"data");
+    talk.is(State::Established);
+    let other = talk.t.measurements_of(at(OTHER)).unwrap();
+    assert_eq!([other.to_server, other.to_client].map(|t| t.packets), [0, 0]);
+    assert_eq!((other.connections, other.established, other.response.count()), (0, 0, 0));
+    let opened = talk.t.connections().next_measured().unwrap().1.unwrap();
+    assert_eq!(opened.to_client.packets, 3);
 }
 
 /// A connection that is over is not moved by a re-divert. Opened again it would go on where nobody wants it.

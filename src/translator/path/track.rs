@@ -89,10 +89,12 @@ impl Table<'_> {
     /// that it had may be another server's by now.
     #[cold]
     fn reopen(&mut self, slot: u32) {
-        let Some(connection) = self.slot(slot) else {
+        let Some(connection) = self.slot_mut(slot) else {
             return;
         };
-        let hash = self.state.keys.hash_client(connection.client);
+        connection.member = server::NONE;
+        let client = connection.client;
+        let hash = self.state.keys.hash_client(client);
         self.count_in(slot, hash, server::NONE);
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
     }
