@@ -133,10 +133,10 @@ impl<'a> Divert<'a> {
         Ok(divert)
     }
 
-    /// Diverts to one server.
+    /// Diverts to one server, with the weight one.
     #[must_use]
     pub fn to(mut self, target: impl Into<Target>) -> Self {
-        self.single.target = target.into();
+        self.single = Weighted { target: target.into(), weight: 1 };
         self.group = None;
         self
     }

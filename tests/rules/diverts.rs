@@ -367,6 +367,15 @@ fn drain_and_switch_one_after_the_other_lose_no_count() {
     assert_eq!(t.counters().dropped(DropReason::OldServer), 0);
 }
 
+/// A rule that was read gets another server: the weight that it was read with was that of the server before.
+#[test]
+fn a_single_server_has_the_weight_one() {
+    let mut room = [Weighted::new(Target::Same, 0); 4];
+    let read = Divert::parse("100.100.100.100:80 to 20.0.0.1*0", &mut room).unwrap();
+    assert_eq!(read.to(at(SERVER)), Divert::new(at(ORIGINAL)).to(at(SERVER)));
+    assert!(translator(config()).divert(read.to(at(SERVER))).is_ok());
+}
+
 /// RFC 6888, REQ-6: destinations that a wider rule speaks of and that are not to be translated.
 #[test]
 fn a_rule_that_keeps_both_is_an_exception() {
