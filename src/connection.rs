@@ -115,7 +115,9 @@ pub struct Measured {
     pub to_client: Volume,
     /// When its first packet was translated.
     pub first: Instant,
-    /// When its last packet was translated, to within 65.5 ms.
+    /// When its last packet was translated, to within 65.5 ms. Of a connection that has ended in a silence of the whole
+    /// translator (no packet, and no call of `poll`) for more than some five days, it is later: by as much as the silence
+    /// was longer.
     pub last: Instant,
     /// TCP: time from the client's SYN to the server's SYN, as seen here: the server's share of the handshake.
     pub server_handshake: Option<Duration>,

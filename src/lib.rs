@@ -92,7 +92,8 @@
 //! 5. One record holds both sides of a connection. There is no state in which one half can be found and the other
 //!    cannot.
 //! 6. After a packet is restored, the client sees what it would have seen from the original destination: addresses,
-//!    ports, ICMP errors and the header quoted inside them.
+//!    ports, ICMP errors and the header quoted inside them. (With [`Config::rewrite_identification`], a quoted header has
+//!    the identification that the translator gave the packet.)
 //! 7. With [`Fixed`] and [`Borrowed`] storage nothing is ever allocated; with `Heap` storage (feature `alloc`) nothing
 //!    is allocated after construction.
 //! 8. Time that runs backwards is clamped. Equal secrets, inputs and times give equal outputs: there is no hidden

@@ -58,6 +58,7 @@ impl Table<'_> {
         match flow.shape {
             Shape::IcmpError => self.icmp_error(&mut parts, &flow),
             Shape::Other => self.pass_or_drop(&flow, DropReason::Untranslatable),
+            // Fragments have returned above.
             Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow, left),
         }
     }

@@ -368,7 +368,8 @@ impl defmt::Format for Record {
     }
 }
 
-/// Why a record could not be read or imported. Nothing has changed then.
+/// Why a record could not be read or imported. Nothing of it was taken over then; but the connection that it is about may
+/// have followed a re-divert, or been closed because it was dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
