@@ -127,7 +127,8 @@
 //! alternative endpoint is in quarantine (for 120 s, RFC 6888 REQ-8 and TIME-WAIT). If there is none of those either, a
 //! half-open TCP, unanswered UDP or ICMP echo connection is evicted: among the four oldest and the four newest of each
 //! kind, the one whose client has the most connections. An established TCP or an answered UDP connection is never
-//! evicted. If nothing can be evicted, the packet is dropped ([`DropReason::TableFull`]) and its sender is notified by
+//! evicted. The table counts as full, too, when its index is: connections with replies from any port take two places
+//! there. If nothing can be evicted, the packet is dropped ([`DropReason::TableFull`]) and its sender is notified by
 //! ICMP (administratively prohibited).
 //!
 //! # Several cores

@@ -5,7 +5,8 @@
 //! compared at once (see `tags`).
 //!
 //! A key has a first and a second bucket; its entry lies in the first unless that was full. With two words per
-//! connection, a bucket is two thirds full when the table is full, and one key in sixty lies in its second bucket. If
+//! connection, a bucket is two thirds full when the table is full, and one key in sixty lies in its second bucket.
+//! (Connections with any-port replies have two entries; the table counts as full before they fill an index.) If
 //! both are full, one of the entries in them is moved to its own other bucket, which can be computed from its tag
 //! alone.
 //!
@@ -89,6 +90,13 @@ impl Layout {
         let start = if skip < WORDS && words.len() > WORDS { skip } else { 0 };
         let buckets = words.len().saturating_sub(start) / WORDS;
         Self { bases: [start as u32; 2], clients: (0, 0), buckets: buckets as u32 }
+    }
+
+    /// How many entries one index may have, so that another one nearly always finds room: eleven of the twelve places of
+    /// each bucket.
+    #[inline]
+    pub(crate) const fn most_entries(self) -> u32 {
+        self.buckets * (ENTRIES as u32 - 1)
     }
 
     pub(crate) fn index(self, words: &mut [u32], direction: Direction) -> Index<'_> {

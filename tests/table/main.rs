@@ -1,5 +1,6 @@
 //! The table of connections: ports, limits, eviction, records, counters, measurements.
 
+mod any_port;
 mod churn;
 mod counters_and_events;
 mod forgetting;

@@ -10,16 +10,20 @@ use crate::translator::state::Table;
 pub(super) const SAMPLES: usize = 4;
 
 impl Table<'_> {
-    /// Returns a slot for a new connection. If all are in use, one is freed: first a dead connection, then one in
-    /// quarantine, then, of the oldest and newest half-open TCP, unanswered UDP and ICMP connections, the one whose
-    /// client has the most connections.
+    /// Returns a slot for a new connection. If all are in use, one is freed.
     pub(in crate::translator) fn allocate(&mut self) -> Option<u32> {
         if self.state.redivert_log.is_closed() {
             return None;
         }
-        if let Some(slot) = self.take_free() {
-            return Some(slot);
+        match self.take_free() {
+            None => self.make_room(),
+            slot => slot,
         }
+    }
+
+    /// Frees a slot and returns it: first that of a dead connection, then one in quarantine, then, of the oldest and
+    /// newest half-open TCP, unanswered UDP and ICMP connections, that of the one whose client has the most connections.
+    pub(super) fn make_room(&mut self) -> Option<u32> {
         let dead = Class::ALL.iter().map(|class| self.state.ages.head(*class)).find(|head| self.is_dead(*head));
         let mut victim = dead.unwrap_or(self.state.ages.head(Class::Quarantined));
         if victim == NONE {

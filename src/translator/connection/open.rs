@@ -19,6 +19,10 @@ use crate::wire::icmp;
 use crate::wire::ipv4::{self, ICMP, Parts, TCP, UDP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
+/// How often a connection is tried in the indexes, with another one evicted each time. Two connections have as many
+/// places as any other needs; more make up for bad luck with the buckets, which is rare.
+const TRIES: u32 = 6;
+
 impl Table<'_> {
     /// Opens the connection of a client's first packet, if a rule matches.
     ///
@@ -173,12 +177,18 @@ impl Table<'_> {
     /// Puts a complete connection into a slot, counts it and notifies the caller.
     ///
     /// # Errors
-    /// [`DropReason::TableFull`]. Nothing has changed then, except that a connection may have been closed to make room.
+    /// [`DropReason::TableFull`]. Nothing has changed then, except that connections may have been closed to make room.
     pub(in crate::translator) fn install(&mut self, new: &Entry) -> Result<u32, DropReason> {
-        let slot = self.allocate().ok_or(DropReason::TableFull)?;
-        if !self.place(slot, new) {
+        let mut slot = self.allocate().ok_or(DropReason::TableFull)?;
+        let mut tries = TRIES;
+        while !self.place(slot, new) {
             self.give_back(slot);
-            return Err(DropReason::TableFull);
+            tries -= 1;
+            if tries == 0 {
+                return Err(DropReason::TableFull);
+            }
+            // A slot alone is no use: the connection that is evicted has places in the indexes too.
+            slot = self.make_room().ok_or(DropReason::TableFull)?;
         }
         if !new.phase.is_over() {
             let client_hash = self.state.keys.hash_client(new.client);
@@ -218,6 +228,9 @@ impl Table<'_> {
 
     /// Writes a connection into its slot and both indexes. False, with only the slot changed, if an index has no room.
     fn place(&mut self, slot: u32, new: &Entry) -> bool {
+        if self.is_crowded(u32::from(new.has(ANY_PORT_REPLIES)), 0) {
+            return false;
+        }
         let epoch = self.state.redivert_log.epoch;
         if let Some(place) = self.slot_mut(slot) {
             *place = *new;
@@ -234,14 +247,24 @@ impl Table<'_> {
         if !self.enter(slot, IndexKey::Forward) {
             return false;
         }
-        let listed = self.list_reply(slot);
+        let listed = self.list_reply(slot) && self.slot(slot).is_some_and(|c| c.flags == new.flags);
         if !listed {
+            self.leave(slot, IndexKey::Reply);
             self.leave(slot, IndexKey::Forward);
         }
         listed
     }
 
-    /// Enters a connection into the reply index. False, with nothing changed, if there is no room.
+    /// Whether the reply index would be too full with this many more connections and any-port replies. Without any-port
+    /// replies there are fewer slots than places.
+    #[inline]
+    pub(super) const fn is_crowded(&self, more_any_port_replies: u32, more: u32) -> bool {
+        let any_port_replies = self.state.any_port_replies + more_any_port_replies;
+        any_port_replies != 0 && self.state.used + more + any_port_replies > self.state.layout.most_entries()
+    }
+
+    /// Enters a connection into the reply index, without its any-port replies if there is no room for them. False, with
+    /// nothing changed, if there is no room at all.
     pub(in crate::translator) fn list_reply(&mut self, slot: u32) -> bool {
         if !self.enter(slot, IndexKey::Reply) {
             return false;
@@ -254,11 +277,11 @@ impl Table<'_> {
             if let Some(hiding) = self.quarantined(&key) {
                 self.unlist_any_port_replies(hiding);
             }
-            if !self.enter(slot, IndexKey::AnyPortReply) {
-                self.leave(slot, IndexKey::Reply);
-                return false;
+            if self.enter(slot, IndexKey::AnyPortReply) {
+                self.state.any_port_replies += 1;
+            } else if let Some(connection) = self.slot_mut(slot) {
+                connection.flags &= !ANY_PORT_REPLIES;
             }
-            self.state.any_port_replies += 1;
         }
         true
     }

@@ -1,8 +1,8 @@
 //! The plain packet that opens a connection in the usual way: by a rule for one host with one server, with the first
 //! port that is drawn.
 //!
-//! A fast path: it must give the same result as `Table::first`, or leave the packet to it with nothing changed. For
-//! large processors, like [`second_look`](crate::translator::path::second_look).
+//! A fast path: it must give the same result as `Table::first`, or leave the packet to it with nothing changed, except
+//! that a connection may have been evicted. For large processors, like [`second_look`](crate::translator::path::second_look).
 
 use core::hint::cold_path;
 
@@ -105,6 +105,7 @@ impl Table<'_> {
             | u32::from(self.state.redivert_log.is_closed())
             | u32::from(config.port_choice != PortChoice::Random);
         usually_not(unusual != 0 || self.state.own_span.holds(client.address) || ipv4::is_martian(client.address))?;
+        usually_not(self.is_crowded(0, 1))?;
         if config.own.len() as u32 | config.client_limit != 0 {
             self.check_client(client.address, hash_client)?;
         }
@@ -180,16 +181,17 @@ impl Table<'_> {
         };
         new.set_deltas(state.config.checksums);
         *usually(self.slot_mut(slot))? = new;
+        // If an index has no room, the slow path evicts.
         if !self.list(ToServer, hash, slot) {
             cold_path();
             self.give_back(slot);
-            return Some(self.refuse(there, packet));
+            return None;
         }
         if !self.list(ToClient, hash_back, slot) {
             cold_path();
             self.leave(slot, IndexKey::Forward);
             self.give_back(slot);
-            return Some(self.refuse(there, packet));
+            return None;
         }
         // A rule for a host has its address in the filter already.
         if rule.host().is_none() {

@@ -8,7 +8,9 @@ use super::{Conn, Model, TICK, is_over, timeout};
 impl Model {
     /// Compares the listing with the model; `told` are those that are not listed any more because both ends know.
     pub fn check_listing(&mut self, listed: &[Connection], told: &[Connection], in_use: usize) {
-        self.crowded |= in_use >= self.settings.capacity;
+        // Connections with any-port replies take two places each, and fill the index before the slots are in use.
+        let room = if self.siblings_seen { self.settings.capacity / 2 } else { self.settings.capacity };
+        self.crowded |= in_use >= room;
         if self.crowded {
             // A connection that is over may give way without an event.
             let shown =

@@ -253,11 +253,11 @@ impl Model {
         self.may_be_full() || (self.settings.client_limit != 0 && self.count(client) >= self.settings.client_limit)
     }
 
-    /// Whether there may be no room for a connection: nothing that may be given up is there. A second entry in the
-    /// index for a server's other ports may find no room before that, also beside what is only held.
+    /// Whether there may be no room for a connection: nothing that may be given up is there. With a second entry in the
+    /// index for a server's other ports there may be fewer connections than there is room for.
     fn may_be_full(&self) -> bool {
         let dear = self.connections.iter().filter(|c| !is_cheap(c)).count();
-        dear >= self.settings.capacity || self.siblings_seen
+        dear >= self.settings.capacity || (self.siblings_seen && dear == self.connections.len())
     }
 
     fn may_lack_port(&self, rule: &Rule, flow: Flow) -> bool {
