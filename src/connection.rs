@@ -67,7 +67,8 @@ pub enum State {
     Doubtful,
     /// TCP: being reset by a re-divert: every segment from either end is answered with a RST (hold).
     Resetting,
-    /// UDP or ICMP echo: the server has not answered yet.
+    /// UDP or ICMP echo: the server has not answered yet; or the server has sent from another port
+    /// ([`Divert::replies_from_any_port`](crate::Divert::replies_from_any_port)), and the client has not answered that yet.
     Unanswered,
     /// UDP or ICMP echo: the server has answered.
     Answered,

@@ -192,6 +192,11 @@ impl<'a> Divert<'a> {
     /// Accepts replies to the client from other ports of the server, too: a TFTP server answers from a new port (RFC
     /// 1350). Each such port becomes a connection of its own, with the original address and that port on the client's
     /// side. This applies to UDP only.
+    ///
+    /// Until the client has sent to such a port, its connection is [`Unanswered`](crate::State::Unanswered): packets of
+    /// the server alone do not keep it alive, it may be evicted, and beside each connection of the client there are at
+    /// most four of them, so that a server cannot fill the table or use up
+    /// [`Config::client_limit`](crate::Config::client_limit). A fifth one evicts the oldest.
     #[must_use]
     pub const fn replies_from_any_port(mut self) -> Self {
         self.options.any_port_replies = true;

@@ -15,6 +15,8 @@ pub(crate) enum Phase {
     Quarantined,
     TimeWait,
     Resetting,
+    /// Opened by a datagram from another port of a server; the client has not sent to that port yet.
+    UdpUnconfirmed,
     Closing,
     Opening,
     Opened,
@@ -44,7 +46,7 @@ pub(crate) enum Class {
     Quarantined = 0,
     /// TCP half-open or closing.
     TcpTransitory,
-    /// UDP without an answer yet.
+    /// UDP of which only one end has been heard.
     UdpUnanswered,
     /// ICMP echo.
     Icmp,
@@ -69,11 +71,12 @@ impl Phase {
     pub(super) const COUNT: usize = 32;
 
     /// All, by their numbers.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Free,
         Self::Quarantined,
         Self::TimeWait,
         Self::Resetting,
+        Self::UdpUnconfirmed,
         Self::Closing,
         Self::Opening,
         Self::Opened,
@@ -115,7 +118,8 @@ impl Phase {
             | Self::ClientClosed
             | Self::ServerClosed
             | Self::Doubtful => Class::TcpEstablished,
-            Self::UdpUnanswered => Class::UdpUnanswered,
+            // Its server can open any number of them.
+            Self::UdpUnanswered | Self::UdpUnconfirmed => Class::UdpUnanswered,
             Self::UdpAnswered => Class::Udp,
             Self::IcmpUnanswered | Self::IcmpAnswered => Class::Icmp,
         }
@@ -135,6 +139,13 @@ impl Phase {
     #[inline]
     pub(crate) const fn is_listed(self) -> bool {
         !matches!(self, Self::Free | Self::Quarantined)
+    }
+
+    /// Whether a plain UDP packet of the client changes nothing but the time.
+    #[inline(always)]
+    pub(crate) const fn is_plain_forward(self) -> bool {
+        // No UDP connection is in one of the phases between.
+        self as u8 > Self::UdpUnconfirmed as u8
     }
 
     /// Whether each segment of it is followed and translated, except that a SYN may begin a new connection while it is
@@ -182,7 +193,7 @@ impl Phase {
             Self::TimeWait => State::TimeWait,
             Self::Doubtful => State::Doubtful,
             Self::Resetting => State::Resetting,
-            Self::UdpUnanswered | Self::IcmpUnanswered => State::Unanswered,
+            Self::UdpUnanswered | Self::UdpUnconfirmed | Self::IcmpUnanswered => State::Unanswered,
             Self::UdpAnswered | Self::IcmpAnswered => State::Answered,
         })
     }

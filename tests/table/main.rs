@@ -13,3 +13,4 @@ mod rates;
 mod records;
 mod records_of_shards;
 mod restoring;
+mod server_ports;

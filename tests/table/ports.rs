@@ -68,7 +68,7 @@ fn a_sibling_never_doubles_a_connection_of_the_client() {
     }
     let seen = back(&mut t, s(310), &stray);
     assert_eq!(ends(&seen), (at("100.100.100.100:2000"), at(CLIENT)));
-    assert_eq!(state(&t, Protocol::Udp, at(CLIENT), at("100.100.100.100:2000")), Some(State::Answered));
+    assert_eq!(state(&t, Protocol::Udp, at(CLIENT), at("100.100.100.100:2000")), Some(State::Unanswered));
     assert_eq!(t.connections().count(), 2);
 }
 

@@ -45,7 +45,7 @@ impl Table<'_> {
     }
 
     /// Evicts a connection to make room for another.
-    fn evict(&mut self, slot: u32) {
+    pub(super) fn evict(&mut self, slot: u32) {
         self.give_up(slot, Closed::Evicted);
     }
 

@@ -11,6 +11,7 @@ use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
 use crate::track::resume::ResumeSlot;
+use crate::track::sequence::Sequences;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::{Beginning, Table};
 use crate::verdict::{DropReason, Verdict};
@@ -97,6 +98,10 @@ impl Table<'_> {
     }
 
     /// Opens a connection for a packet from another port of the server of `parent`. The result may be `parent` itself.
+    ///
+    /// Until the client has sent to that port, such a connection is cheap, and the server alone does not keep it alive.
+    /// There are at most four of them: the parent remembers their slots where a TCP connection has its sequence
+    /// numbers, and the oldest one goes if it still waits for the client.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     pub(in crate::translator) fn open_any_port_reply(
         &mut self,
@@ -122,9 +127,25 @@ impl Table<'_> {
             }
             self.close_dead(known);
         }
+        // Each is one more than the slot, so that zero is none.
+        let [first, second, third, oldest] = new.sequences.to_words();
+        let oldest = oldest.wrapping_sub(1);
+        let is_waiting = |c: &Entry| {
+            c.phase == Phase::UdpUnconfirmed && c.client_endpoint() == new.client_endpoint() && c.server == new.server
+        };
+        if self.slot(oldest).is_some_and(is_waiting) {
+            self.evict(oldest);
+        }
         new.flags &= SOURCE_KEPT;
-        new.phase = Phase::UdpUnanswered;
-        Some(self.open(&mut new, true))
+        new.phase = Phase::UdpUnconfirmed;
+        let opened = self.open(&mut new, true);
+        if let (Ok(slot), Some(parent)) = (opened, self.slot_mut(parent)) {
+            let newest = slot + 1;
+            // An earlier one in this slot is gone.
+            let rest = [first, second, third].map(|other| if other == newest { 0 } else { other });
+            parent.sequences = Sequences::from_words([newest, rest[0], rest[1], rest[2]]);
+        }
+        Some(opened)
     }
 
     /// Opens a connection that is complete except for its alternative endpoint; with `given` it has that too.

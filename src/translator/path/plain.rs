@@ -221,7 +221,7 @@ fn plain_phase(protocol: u8, direction: Direction, phase: Phase) -> Option<Phase
     let only = match (protocol, direction) {
         (TCP, _) => Phase::Established,
         (_, Direction::ToClient) => Phase::UdpAnswered,
-        (_, Direction::ToServer) => return phase.is_listed().then_some(phase),
+        (_, Direction::ToServer) => return phase.is_plain_forward().then_some(phase),
     };
     (phase == only).then_some(only)
 }

@@ -119,7 +119,7 @@ impl Table<'_> {
             return None;
         }
         let plain = Plain::read(packet)?;
-        self.answered(slot);
+        self.hear(slot, Direction::ToClient);
         let ConnectionSlot(connection) = self.memory.connections.get_mut(slot as usize)?;
         self.state.carry_plain(connection, Direction::ToClient, &plain, packet)
     }

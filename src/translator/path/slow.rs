@@ -138,8 +138,8 @@ impl Table<'_> {
                 Tracked::Quiet => refreshing = false,
                 Tracked::Dropped(verdict) => return verdict,
             }
-        } else if direction == Direction::ToClient {
-            self.answered(slot);
+        } else {
+            refreshing &= self.hear(slot, direction);
         }
         let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
             return Verdict::Drop(DropReason::NoConnection);

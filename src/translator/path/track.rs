@@ -124,13 +124,20 @@ impl Table<'_> {
         Tracked::Quiet
     }
 
-    /// The server has answered a UDP datagram or an ICMP echo for the first time.
-    pub(super) fn answered(&mut self, slot: u32) {
-        match self.slot(slot).map(|c| c.phase) {
-            Some(Phase::UdpUnanswered) => self.set_phase(slot, Phase::UdpAnswered),
-            Some(Phase::IcmpUnanswered) => self.set_phase(slot, Phase::IcmpAnswered),
-            _ => {}
-        }
+    /// Takes note of a UDP datagram or an ICMP echo: the second end may have been heard for the first time. False if the
+    /// packet does not refresh the connection: a server that sends from a port that its client has not sent to does not
+    /// keep the connection alive by itself (RFC 4787, REQ-6).
+    pub(super) fn hear(&mut self, slot: u32, direction: Direction) -> bool {
+        let next = match (self.slot(slot).map(|c| c.phase), direction) {
+            (Some(Phase::UdpUnconfirmed), Direction::ToClient) => return false,
+            (Some(Phase::UdpUnanswered), Direction::ToClient) | (Some(Phase::UdpUnconfirmed), Direction::ToServer) => {
+                Phase::UdpAnswered
+            }
+            (Some(Phase::IcmpUnanswered), Direction::ToClient) => Phase::IcmpAnswered,
+            _ => return true,
+        };
+        self.set_phase(slot, next);
+        true
     }
 
     /// Does what the configuration asks for beyond rewriting addresses: measuring, and a new identification.

@@ -48,7 +48,7 @@ fn checksum(record: &[u8; RECORD_LENGTH]) -> u32 {
 }
 
 /// The states that a record can have, by their number in it. The layout is documented at [`Record`].
-const PHASES: [(u8, Phase); 14] = [
+const PHASES: [(u8, Phase); 15] = [
     (1, Phase::Opening),
     (2, Phase::Opened),
     (3, Phase::Established),
@@ -59,6 +59,7 @@ const PHASES: [(u8, Phase); 14] = [
     (8, Phase::Doubtful),
     (9, Phase::UdpUnanswered),
     (10, Phase::UdpAnswered),
+    (14, Phase::UdpUnconfirmed),
     (11, Phase::IcmpUnanswered),
     (12, Phase::IcmpAnswered),
     (13, Phase::Adopted),
@@ -79,7 +80,7 @@ const PHASES: [(u8, Phase); 14] = [
 /// | 0 | 2 | `"bw"` |
 /// | 2 | 1 | version: 1 |
 /// | 3 | 1 | protocol number: 1 ICMP echo, 6 TCP, 17 UDP |
-/// | 4 | 1 | state: 1 opening, 2 opened, 3 established, 4 client closed, 5 server closed, 6 closing, 7 time-wait, 8 doubtful, 13 adopted and not answered yet (TCP); 9 unanswered, 10 answered (UDP); 11 unanswered, 12 answered (ICMP) |
+/// | 4 | 1 | state: 1 opening, 2 opened, 3 established, 4 client closed, 5 server closed, 6 closing, 7 time-wait, 8 doubtful, 13 adopted and not answered yet (TCP); 9 unanswered, 10 answered, 14 opened by a reply from another port that the client has not answered (UDP); 11 unanswered, 12 answered (ICMP) |
 /// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 what the state implies, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 only one side has been seen, 128 another server has taken it over: how that one counts is in a second record |
 /// | 6 | 2 | zero |
 /// | 8 | 6 | client: address (4), port (2); for an ICMP echo the identifier, here and in the alternative |
@@ -247,7 +248,7 @@ impl Record {
         };
         let fits = match protocol {
             TCP => matches!(state, 1..=8 | 13),
-            UDP => matches!(state, 9..=10),
+            UDP => matches!(state, 9..=10 | 14),
             ICMP => matches!(state, 11..=12),
             _ => return refuse("protocol", protocol),
         };
@@ -316,7 +317,9 @@ impl Record {
         fields.put_end(slot.server_endpoint());
         let idle = (u64::from(now.since(slot.last)) << 16) / 1_000;
         fields.put(&u32::try_from(idle).unwrap_or(u32::MAX).to_be_bytes());
-        for word in slot.sequences.to_words() {
+        // Of UDP they are slots of this table.
+        let sequences = if slot.protocol == TCP { slot.sequences } else { Sequences::default() };
+        for word in sequences.to_words() {
             fields.put(&word.to_be_bytes());
         }
         Some(fields.seal())

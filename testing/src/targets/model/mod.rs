@@ -55,6 +55,8 @@ pub struct Conn {
     pub last: u64,
     pub kept: bool,
     pub siblings: bool,
+    /// The server has opened it from another port, and the client has not sent to that port yet.
+    pub unconfirmed: bool,
     /// How many of the re-diverts it has followed or was born after.
     pub followed: usize,
     /// Whether client and server have been told with a RST that it is over.

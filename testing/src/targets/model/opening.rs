@@ -176,6 +176,7 @@ impl Model {
             last: self.now,
             kept,
             siblings,
+            unconfirmed: false,
             followed: self.moves.len(),
             told: [false; 2],
             imported: false,
@@ -241,6 +242,13 @@ impl Model {
         assert_eq!(told.server_side, Pair { source: flow.destination, destination: flow.source });
         assert_eq!((told.protocol, told.state), (Protocol::Udp, State::Unanswered));
         self.add(&told, parent.kept, false);
+        let conn = self.connections.last_mut().expect("it was added");
+        conn.unconfirmed = true;
+        // However many ports the server sends from, it takes few places while the client answers none of them.
+        let waiting = |c: &&Conn| {
+            c.unconfirmed && (c.near.source, c.far.source) == (told.client_side.source, told.server_side.source)
+        };
+        assert!(self.connections.iter().filter(waiting).count() <= 4, "a server has opened too many connections");
         self.carry(self.connections.len() - 1, Way::Back, before, after, Verdict::ToClient, incidents);
     }
 

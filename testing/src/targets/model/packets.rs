@@ -229,7 +229,12 @@ impl Model {
             if reset == Some(Reset::Inexact) && settings.inexact_reset == InexactReset::Drop {
                 return assert_eq!(verdict, Verdict::Drop(DropReason::InexactReset));
             }
-        } else if way == Way::Back {
+        } else if conn.unconfirmed && way == Way::Back {
+            // The server alone does not keep it alive.
+            refreshing = false;
+        } else if conn.unconfirmed || way == Way::Back {
+            // Both ends have been heard.
+            conn.unconfirmed = false;
             conn.state = State::Answered;
         }
         if refreshing {
