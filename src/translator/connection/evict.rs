@@ -15,10 +15,7 @@ impl Table<'_> {
         if self.state.redivert_log.is_closed() {
             return None;
         }
-        match self.take_free() {
-            None => self.make_room(),
-            slot => slot,
-        }
+        self.take_free().or_else(|| self.make_room())
     }
 
     /// Frees a slot and returns it: first that of a dead connection, then one in quarantine, then, of the oldest and

@@ -200,17 +200,24 @@ impl Table<'_> {
     /// # Errors
     /// [`DropReason::TableFull`]. Nothing has changed then, except that connections may have been closed to make room.
     pub(in crate::translator) fn install(&mut self, new: &Entry) -> Result<u32, DropReason> {
-        let mut slot = self.allocate().ok_or(DropReason::TableFull)?;
+        if self.state.redivert_log.is_closed() {
+            return Err(DropReason::TableFull);
+        }
+        let mut free = self.take_free();
         let mut tries = TRIES;
-        while !self.place(slot, new) {
+        let slot = loop {
+            let slot = free.or_else(|| self.make_room()).ok_or(DropReason::TableFull)?;
+            if self.place(slot, new) {
+                break slot;
+            }
             self.give_back(slot);
             tries -= 1;
             if tries == 0 {
                 return Err(DropReason::TableFull);
             }
             // A slot alone is no use: the connection that is evicted has places in the indexes too.
-            slot = self.make_room().ok_or(DropReason::TableFull)?;
-        }
+            free = None;
+        };
         if !new.phase.is_over() {
             let client_hash = self.state.keys.hash_client(new.client);
             self.count_in(slot, client_hash, new.member);
