@@ -129,21 +129,20 @@ impl Table<'_> {
         }
         // Each is one more than the slot, so that zero is none.
         let [first, second, third, oldest] = new.sequences.to_words();
-        let oldest = oldest.wrapping_sub(1);
         let is_waiting = |c: &Entry| {
             c.phase == Phase::UdpUnconfirmed && c.client_endpoint() == new.client_endpoint() && c.server == new.server
         };
-        if self.slot(oldest).is_some_and(is_waiting) {
+        // If a later one has its slot, it is gone.
+        let is_latest = oldest != first && oldest != second && oldest != third;
+        let oldest = oldest.wrapping_sub(1);
+        if is_latest && self.slot(oldest).is_some_and(is_waiting) {
             self.evict(oldest);
         }
         new.flags &= SOURCE_KEPT;
         new.phase = Phase::UdpUnconfirmed;
         let opened = self.open(&mut new, true);
         if let (Ok(slot), Some(parent)) = (opened, self.slot_mut(parent)) {
-            let newest = slot + 1;
-            // An earlier one in this slot is gone.
-            let rest = [first, second, third].map(|other| if other == newest { 0 } else { other });
-            parent.sequences = Sequences::from_words([newest, rest[0], rest[1], rest[2]]);
+            parent.sequences = Sequences::from_words([slot + 1, first, second, third]);
         }
         Some(opened)
     }
