@@ -77,9 +77,11 @@ impl Timeouts {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn fault(&self, short: bool) -> Option<(usize, bool)> {
         for (place, (value, floor)) in self.all().iter().zip(&FLOORS).enumerate() {
-            let too_short =
-                if short { **value < Duration::from_millis(1) } else { value.as_secs() < u64::from(*floor) };
-            if too_short || **value > Self::MAX {
+            // In 32 bits, which take less flash than a comparison of durations.
+            let seconds = u32::try_from(value.as_secs()).unwrap_or(u32::MAX);
+            let too_short = if short { **value < Duration::from_millis(1) } else { seconds < u32::from(*floor) };
+            let most = Self::MAX.as_secs() as u32;
+            if too_short || seconds > most || (seconds == most && value.subsec_nanos() != 0) {
                 return Some((place, too_short));
             }
         }

@@ -25,6 +25,11 @@ impl Ages {
         self.heads.get(class as usize).copied().unwrap_or(NONE)
     }
 
+    /// The heads of all lists, by class.
+    pub(crate) const fn heads(&self) -> &[u32; Class::COUNT] {
+        &self.heads
+    }
+
     pub(crate) fn tail(&self, class: Class) -> u32 {
         self.tails.get(class as usize).copied().unwrap_or(NONE)
     }

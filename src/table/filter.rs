@@ -79,12 +79,12 @@ impl Filter {
     }
 
     pub(crate) fn add_diverted(&mut self, address: u32) {
-        let hash = self.hash(address);
-        self.add(first(hash));
-        self.add(second(hash));
+        self.add(first(self.hash(address)));
+        self.add_near(address);
     }
 
     /// Adds the address of a client that keeps its address.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn add_near(&mut self, address: u32) {
         self.add(second(self.hash(address)));
     }

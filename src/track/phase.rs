@@ -58,12 +58,32 @@ pub(crate) enum Class {
 
 impl Class {
     pub(crate) const COUNT: usize = 6;
-    pub(crate) const ALL: [Self; Self::COUNT] =
-        [Self::Quarantined, Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp, Self::Udp, Self::TcpEstablished];
+
+    /// All, in their order.
+    #[inline]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT as u8).map(Self::of)
+    }
 
     /// The classes whose live connections are evicted to make room for a new one. An answered UDP or an established TCP
     /// connection never is.
-    pub(crate) const CHEAP: [Self; 3] = [Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp];
+    #[inline]
+    pub(crate) fn cheap() -> impl Iterator<Item = Self> {
+        (Self::TcpTransitory as u8..=Self::Icmp as u8).map(Self::of)
+    }
+
+    /// The class with this number. The compiler makes nothing of it, where an array would take flash.
+    #[inline(always)]
+    pub(crate) const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::TcpTransitory,
+            2 => Self::UdpUnanswered,
+            3 => Self::Icmp,
+            4 => Self::Udp,
+            5 => Self::TcpEstablished,
+            _ => Self::Quarantined,
+        }
+    }
 }
 
 impl Phase {

@@ -125,7 +125,7 @@ mod tests {
     fn a_lap_ends_when_it_says_it_will() {
         let mut timers = Timers::NONE;
         timers.set(&Timeouts::RECOMMENDED);
-        for class in Class::ALL {
+        for class in Class::all() {
             for tick in [0, 1, 63, 64, 1_000_000, u32::MAX - 70] {
                 let now = Tick(tick);
                 let listed_at = CoarseTime::of(now);

@@ -7,7 +7,7 @@ impl State {
     /// Whether `address` is an alternative address.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn is_alternative(&self, address: u32) -> bool {
-        self.config.alternatives.iter().any(|a| a.holds(address))
+        self.config.alternatives.as_slice().iter().any(|a| a.holds(address))
     }
 
     /// Whether every address in the span is an alternative address.
@@ -21,12 +21,12 @@ impl State {
 
     /// Whether this is an alternative address with a port that is given to connections.
     pub(super) fn gives_away(&self, Endpoint { address, port }: Endpoint) -> bool {
-        let mut alternatives = self.config.alternatives.iter();
-        alternatives.any(|a| (a.first..=a.last).contains(&address) && (a.ports.0..=a.ports.1).contains(&port))
+        let mut alternatives = self.config.alternatives.as_slice().iter();
+        alternatives.any(|a| a.holds(address) && (a.ports.0..=a.ports.1).contains(&port))
     }
 
     pub(super) fn is_own(&self, address: u32) -> bool {
-        self.is_alternative(address) || self.config.own.iter().any(|own| *own == address)
+        self.is_alternative(address) || self.config.own.as_slice().contains(&address)
     }
 }
 

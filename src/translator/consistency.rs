@@ -111,7 +111,7 @@ fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
 /// Each slot in use is in the age list of its class, and the links agree in both directions.
 fn check_ages(table: &Table<'_>, used: &[(u32, Entry)]) {
     let mut in_lists = BTreeSet::new();
-    for class in Class::ALL {
+    for class in Class::all() {
         let (mut before, mut slot) = (NONE, table.state.ages.head(class));
         while slot != NONE {
             let c = table.slot(slot).expect("within the table");

@@ -151,7 +151,7 @@ impl Table<'_> {
         }
         self.expect_resets(slot);
         let opening = self.slot(slot).is_some_and(|c| c.phase == Phase::Opening);
-        for &direction in &[Direction::ToClient, Direction::ToServer] {
+        for direction in Direction::both().rev() {
             // A server that has not answered knows no connection.
             if (direction == Direction::ToClient || !opening)
                 && let Some(message) = self.reset(slot, direction)

@@ -97,7 +97,7 @@ impl Tcp {
 
     /// Sets the phase of a conversation from what is known of it.
     pub(super) fn settle(&mut self) {
-        for &side in &[ToServer, ToClient] {
+        for side in Direction::both() {
             if self.claims.fin(side) != Fin::None && self.sequences.all_acknowledged(side) {
                 self.claims.set_fin(side, Fin::Acknowledged);
             }

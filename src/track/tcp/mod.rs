@@ -117,7 +117,7 @@ impl Tcp {
             }
             self.phase = other.phase;
         }
-        for side in [ToServer, ToClient] {
+        for side in Direction::both() {
             self.claims.set_fin(side, self.claims.fin(side).max(other.claims.fin(side)));
         }
         if rank(self.phase) >= 2 {
@@ -150,7 +150,7 @@ impl Tcp {
                 self.sequences.set_sent(ToClient, server);
             }
             _ if silent && self.claims.heard_both() => {
-                for &side in &[ToServer, ToClient] {
+                for side in Direction::both() {
                     if !self.sequences.all_acknowledged(side) {
                         otherwise[side as usize] = self.sequences.end(side);
                         self.sequences.set_sent(side, self.sequences.expected(side.opposite()));
@@ -198,6 +198,12 @@ impl Tcp {
 }
 
 impl Direction {
+    /// To the server, and then to the client. An array of the two would take flash.
+    #[inline]
+    pub(crate) fn both() -> impl DoubleEndedIterator<Item = Self> {
+        (0..2_u8).map(|number| if number == 0 { Self::ToServer } else { Self::ToClient })
+    }
+
     /// The opposite direction.
     pub(crate) const fn opposite(self) -> Self {
         match self {

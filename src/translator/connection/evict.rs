@@ -1,7 +1,7 @@
 //! Slots for new connections, and which connection is evicted when all are in use.
 
 use crate::event::Closed;
-use crate::table::connection::{ConnectionSlot, NONE};
+use crate::table::connection::{ConnectionSlot, Entry, NONE};
 use crate::track::phase::Class;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::Table;
@@ -21,16 +21,14 @@ impl Table<'_> {
     /// Frees a slot and returns it: first that of a dead connection, then one in quarantine, then, of the oldest and
     /// newest half-open TCP, unanswered UDP and ICMP connections, that of the one whose client has the most connections.
     pub(super) fn make_room(&mut self) -> Option<u32> {
-        let dead = Class::ALL.iter().map(|class| self.state.ages.head(*class)).find(|head| self.is_dead(*head));
-        let mut victim = dead.unwrap_or(self.state.ages.head(Class::Quarantined));
+        let dead = self.state.ages.heads().iter().find(|head| self.is_dead(**head));
+        let mut victim = dead.copied().unwrap_or(self.state.ages.head(Class::Quarantined));
         if victim == NONE {
             victim = self.cheapest();
         }
         if victim == NONE {
             // Dead connections may come after ones that were busy recently.
-            for class in &[Class::Udp, Class::TcpEstablished] {
-                self.expire(*class, LOOKS, true);
-            }
+            self.expire_all(LOOKS, true);
             victim = self.state.ages.head(Class::Quarantined);
         }
         if self.is_dead(victim) {
@@ -95,19 +93,19 @@ impl Table<'_> {
     /// newest, one that has been idle for long among the oldest.
     fn cheapest(&mut self) -> u32 {
         let (mut best, mut more_than) = (NONE, 0);
-        for class in &Class::CHEAP {
-            for &forward in &[true, false] {
-                let mut slot = if forward { self.state.ages.head(*class) } else { self.state.ages.tail(*class) };
-                for _ in 0..SAMPLES {
-                    let Some(connection) = self.slot(slot) else { break };
-                    let next = if forward { connection.next } else { connection.previous };
-                    let client = connection.client;
-                    let count = self.count_of(client) + 1;
-                    if count > more_than {
-                        (best, more_than) = (slot, count);
-                    }
-                    slot = next;
+        for class in Class::cheap() {
+            let mut slot = self.state.ages.head(class);
+            for step in 0..2 * SAMPLES {
+                if step == SAMPLES {
+                    slot = self.state.ages.tail(class);
                 }
+                // After the end of a short list there is none until the other end's turn.
+                let Some(&Entry { client, next, previous, .. }) = self.slot(slot) else { continue };
+                let count = self.count_of(client) + 1;
+                if count > more_than {
+                    (best, more_than) = (slot, count);
+                }
+                slot = if step < SAMPLES { next } else { previous };
             }
         }
         best

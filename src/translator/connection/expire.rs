@@ -168,20 +168,20 @@ impl Table<'_> {
         }
     }
 
-    /// Examines the heads of all age lists, at most `looks` times for each list.
+    /// Examines the heads of all age lists, at most `looks` times for each list, as `expire` does.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn expire_all(&mut self, looks: usize) {
-        for class in &Class::ALL {
-            self.expire(*class, looks, false);
+    pub(super) fn expire_all(&mut self, looks: usize, thoroughly: bool) {
+        for class in Class::all() {
+            self.expire(class, looks, thoroughly);
         }
     }
 
     /// The age list whose turn it is.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn next_class(&mut self) -> Class {
-        let turn = usize::from(self.state.turn);
-        self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
-        Class::ALL.get(turn).copied().unwrap_or(Class::Quarantined)
+        let turn = self.state.turn;
+        self.state.turn = if usize::from(turn) + 1 < Class::COUNT { turn + 1 } else { 0 };
+        Class::of(turn)
     }
 
     /// Examines one list head with each new connection, the lists taking turns, so that the table is swept even if the
@@ -245,7 +245,7 @@ impl Table<'_> {
             self.state.tick = Tick(tick.0.wrapping_sub(skipped_now as u32));
         }
         self.state.poll_by = Instant::from_micros(now.as_micros().saturating_add(POLL_WITHIN.into()));
-        self.expire_all(LOOKS);
+        self.expire_all(LOOKS, false);
     }
 
     /// Counts imported connections with the servers of rules that were added after them, in the next `slots` slots.
@@ -272,7 +272,7 @@ impl Table<'_> {
             false => now,
         });
         let tick = self.state.tick;
-        let heads = Class::ALL.into_iter().filter_map(|class| {
+        let heads = Class::all().filter_map(|class| {
             let head = self.slot(self.state.ages.head(class))?;
             let death = self.state.timers.death(head.phase, head.last);
             let scan_interval = self.state.timers.next_scan(class, head.listed_at, tick);

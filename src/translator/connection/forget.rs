@@ -66,7 +66,7 @@ impl Table<'_> {
     pub(crate) fn forget(&mut self) -> Forgotten {
         let dead = self.counted_dead(None);
         let connections = self.forget_all().saturating_sub(dead);
-        self.expire_all(LOOKS);
+        self.expire_all(LOOKS, false);
         self.check_forgotten();
         Forgotten { connections }
     }
@@ -100,7 +100,7 @@ impl Table<'_> {
             let head = self.slot(self.state.ages.head(class));
             class != Class::Quarantined && head.is_some_and(|c| moves.has_forgotten(c.epoch))
         };
-        if self.state.rotate == 0 && !Class::ALL.into_iter().any(is_left) {
+        if self.state.rotate == 0 && !Class::all().any(is_left) {
             self.state.close_dead = self.state.for_measured.map(|measured| measured.close_dead);
             self.state.redivert_log.forgot_all();
             self.state.set_plain_epoch();

@@ -165,7 +165,7 @@ impl Table<'_> {
                 return Err(DropReason::NoPort);
             }
             // Dead connections that have not been swept yet may occupy endpoints.
-            self.expire_all(LOOKS);
+            self.expire_all(LOOKS, false);
         }
         self.reclaim(new.reply_key());
         new.last = self.state.tick;
@@ -185,7 +185,7 @@ impl Table<'_> {
         }
         if self.count_of(client) >= limit {
             // Some of them may be dead and not swept yet.
-            self.expire_all(LOOKS);
+            self.expire_all(LOOKS, false);
             // The counts still include forgotten connections that are not swept yet; these must not block a client.
             if self.count_of(client) >= limit && !self.state.redivert_log.is_forgetting() {
                 return Err(DropReason::ClientLimit);
@@ -271,12 +271,8 @@ impl Table<'_> {
         {
             *resume = ResumeSlot::EMPTY;
         }
-        if !self.enter(slot, IndexKey::Forward) {
-            return false;
-        }
-        let listed = self.list_reply(slot) && self.slot(slot).is_some_and(|c| c.flags == new.flags);
+        let listed = self.enter(slot, IndexKey::Forward) && self.list_reply(slot);
         if !listed {
-            self.leave(slot, IndexKey::Reply);
             self.leave(slot, IndexKey::Forward);
         }
         listed

@@ -46,7 +46,7 @@ impl Table<'_> {
             protocol: quoted.protocol,
             shape: flow.shape,
         };
-        for &direction in &[Direction::ToClient, Direction::ToServer] {
+        for direction in Direction::both().rev() {
             let slot = self.find(direction, &Key::of(&answer, direction));
             if let Some(slot) = slot.filter(|slot| self.is_listed(*slot)) {
                 return self.error_along(slot, direction, parts, flow);
