@@ -87,7 +87,8 @@ impl Table<'_> {
     /// a quarantine lasts.
     pub(in crate::translator) fn close_if_dead(&mut self, key: &Key) {
         if let Some(slot) = self.find_reply(key)
-            && let Some(&Entry { phase, last, .. }) = self.slot(slot).filter(|c| self.state.is_dead(c))
+            && self.is_dead(slot)
+            && let Some(&Entry { phase, last, .. }) = self.slot(slot)
         {
             let silence = self.state.tick.since_past(last).saturating_sub(self.state.timers.quarantine());
             let is_past = self.state.timers.is_outlived(phase, silence);
