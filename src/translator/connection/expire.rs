@@ -149,7 +149,7 @@ impl Table<'_> {
             let head = self.state.ages.head(class);
             let Some(connection) = self.slot(head) else { break };
             let State { timers, tick: now, rotate, .. } = &*self.state;
-            if self.state.is_dead(connection) {
+            if self.is_dead(head) {
                 self.close_dead(head);
             } else if timers.scan_is_due(class, connection.listed_at, *now)
                 || (thoroughly && timers.has_stood_for(connection.listed_at, *now) != 0)
