@@ -151,13 +151,18 @@ impl Table<'_> {
         }
         self.expect_resets(slot);
         let opening = self.slot(slot).is_some_and(|c| c.phase == Phase::Opening);
-        for direction in Direction::both().rev() {
-            // A server that has not answered knows no connection.
-            if (direction == Direction::ToClient || !opening)
-                && let Some(message) = self.reset(slot, direction)
-            {
-                self.state.say(&message);
-            }
+        self.say_reset(slot, Direction::ToClient);
+        // A server that has not answered knows no connection.
+        if !opening {
+            self.say_reset(slot, Direction::ToServer);
+        }
+    }
+
+    /// Sends one end of a connection a RST.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn say_reset(&mut self, slot: u32, direction: Direction) {
+        if let Some(message) = self.reset(slot, direction) {
+            self.state.say(&message);
         }
     }
 
