@@ -55,9 +55,9 @@ impl State {
     #[inline(never)]
     pub(super) fn say_prohibited(&mut self, reason: DropReason, flow: &Flow, parts: &Parts<'_>) {
         let refused = matches!(reason, DropReason::TableFull | DropReason::ClientLimit | DropReason::NoPort);
-        let hosts = ipv4::is_unicast(flow.source) && ipv4::is_unicast(flow.destination);
+        let hosts = !ipv4::is_martian(flow.source) && ipv4::is_unicast(flow.destination);
         let own = self.config.own.iter().next().copied().or(self.config.alternatives.iter().next().map(|a| a.first));
-        let Some(from) = own.filter(|_| refused && hosts && !ipv4::is_martian(flow.source)) else {
+        let Some(from) = own.filter(|_| refused && hosts) else {
             return;
         };
         let mut message = Message::Prohibited { from, quote: [0; QUOTE], length: 0 };
