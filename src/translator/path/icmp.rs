@@ -3,7 +3,6 @@
 use crate::connection::Direction;
 use crate::endpoint::Endpoint;
 use crate::table::connection::ConnectionSlot;
-use crate::table::hash::Key;
 use crate::translator::state::{Followed, Table};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::{Checksums, Delta};
@@ -47,7 +46,7 @@ impl Table<'_> {
             shape: flow.shape,
         };
         for direction in Direction::both().rev() {
-            let slot = self.find(direction, &Key::of(&answer, direction));
+            let slot = self.find_for(&answer, direction);
             if let Some(slot) = slot.filter(|slot| self.is_listed(*slot)) {
                 return self.error_along(slot, direction, parts, flow);
             }

@@ -108,6 +108,12 @@ impl Table<'_> {
         })
     }
 
+    /// The connection of a packet in this direction.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn find_for(&self, flow: &Flow, direction: Direction) -> Option<u32> {
+        self.find(direction, &Key::of(flow, direction))
+    }
+
     /// Handles a packet that may belong to a connection in this direction. `None` if there is none.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn along(&mut self, direction: Direction, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
@@ -115,7 +121,7 @@ impl Table<'_> {
             // The fast path has already looked it up.
             return None;
         }
-        let slot = self.find(direction, &Key::of(flow, direction))?;
+        let slot = self.find_for(flow, direction)?;
         match self.revisit(slot, direction, parts.payload, flow.protocol) {
             Revisit::Carry => Some(self.carry(slot, direction, parts, flow)),
             Revisit::Miss => None,
@@ -231,7 +237,7 @@ impl Table<'_> {
             return None;
         }
         // A connection goes on after its rule has been removed.
-        if self.find_forward(&Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
+        if self.find_for(flow, Direction::ToServer).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }
         let left = self.state.redivert_log.left(self.memory.moves, flow.source_endpoint());
