@@ -61,6 +61,23 @@ fn moves_that_lead_back_count_a_connection_where_it_is() {
     }
 }
 
+/// The same if the second move leads away from one port of the address that the first one leads to, where nobody is yet.
+#[test]
+fn a_move_from_a_port_that_another_leads_to_counts_a_connection_where_it_ends_up() {
+    for rules in [8, 2_000] {
+        let mut t = Translator::new(config(), Heap::new(64, rules)).unwrap();
+        t.divert(Divert::new(at(ORIGINAL)).to(ip("9.9.9.9"))).unwrap();
+        ask(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+        t.redivert(at("9.9.9.9:80"), ip("8.8.8.8"), Redivert::Switch).unwrap();
+        t.redivert(at("8.8.8.8:80"), at("7.7.7.7:81"), Redivert::Switch).unwrap();
+        assert_eq!(ask(&mut t, s(1), at(CLIENT), at(ORIGINAL)).1, at("7.7.7.7:81"));
+        let on = |t: &Translator<Heap>| ["9.9.9.9", "8.8.8.8", "7.7.7.7"].map(|server| t.connections_on(ip(server)));
+        assert_eq!(on(&t), [0, 0, 1]);
+        sweep(&mut t, s(1));
+        assert_eq!(on(&t), [0, 0, 1]);
+    }
+}
+
 /// What is done is told of rules alone: the entries that the moves keep for themselves are nobody's servers.
 #[test]
 fn only_servers_of_rules_are_told_of() {

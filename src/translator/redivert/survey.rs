@@ -1,6 +1,6 @@
 //! The rules and connections of a server, found in one pass over the entries for servers.
 
-use crate::table::server::{Kind, Place, ServerSlot};
+use crate::table::server::{Holder, Kind, Place, ServerSlot};
 use crate::translator::redivert::how::Redivert;
 use crate::translator::state::Table;
 
@@ -32,7 +32,8 @@ impl Survey {
                 continue;
             }
             let (rules, connections) = (slot.rules(), slot.connections);
-            survey.overlaps |= connections != 0 && slot.may_overlap(old);
+            // An outstanding re-divert's entry has connections once they follow.
+            survey.overlaps |= (connections != 0 || slot.holder == Holder::Redivert) && slot.may_overlap(old);
             if slot.lies_within(old) {
                 survey.counted += connections;
                 survey.rules += rules as usize;
