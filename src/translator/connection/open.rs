@@ -271,8 +271,11 @@ impl Table<'_> {
         {
             *resume = ResumeSlot::EMPTY;
         }
-        let listed = self.enter(slot, IndexKey::Forward) && self.list_reply(slot);
+        let listed = self.enter(slot, IndexKey::Forward)
+            && self.list_reply(slot)
+            && self.slot(slot).is_some_and(|c| c.flags == new.flags);
         if !listed {
+            self.leave(slot, IndexKey::Reply);
             self.leave(slot, IndexKey::Forward);
         }
         listed
