@@ -94,18 +94,16 @@ impl Table<'_> {
     fn cheapest(&mut self) -> u32 {
         let (mut best, mut more_than) = (NONE, 0);
         for class in Class::cheap() {
-            let mut slot = self.state.ages.head(class);
-            for step in 0..2 * SAMPLES {
-                if step == SAMPLES {
-                    slot = self.state.ages.tail(class);
+            for &forward in &[true, false] {
+                let mut slot = if forward { self.state.ages.head(class) } else { self.state.ages.tail(class) };
+                for _ in 0..SAMPLES {
+                    let Some(&Entry { client, next, previous, .. }) = self.slot(slot) else { break };
+                    let count = self.count_of(client) + 1;
+                    if count > more_than {
+                        (best, more_than) = (slot, count);
+                    }
+                    slot = if forward { next } else { previous };
                 }
-                // After the end of a short list there is none until the other end's turn.
-                let Some(&Entry { client, next, previous, .. }) = self.slot(slot) else { continue };
-                let count = self.count_of(client) + 1;
-                if count > more_than {
-                    (best, more_than) = (slot, count);
-                }
-                slot = if step < SAMPLES { next } else { previous };
             }
         }
         best
