@@ -20,6 +20,7 @@ impl Table<'_> {
 
     /// Frees a slot and returns it: first that of a dead connection, then one in quarantine, then, of the oldest and
     /// newest half-open TCP, unanswered UDP and ICMP connections, that of the one whose client has the most connections.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn make_room(&mut self) -> Option<u32> {
         let dead = self.state.ages.heads().iter().find(|head| self.is_dead(**head));
         let mut victim = dead.copied().unwrap_or(self.state.ages.head(Class::Quarantined));
@@ -92,20 +93,26 @@ impl Table<'_> {
     /// connections; among equals the oldest; [`NONE`] if there are none. A client that floods the table is among the
     /// newest, one that has been idle for long among the oldest.
     fn cheapest(&mut self) -> u32 {
-        let (mut best, mut more_than) = (NONE, 0);
+        let mut best = (NONE, 0);
         for class in Class::cheap() {
-            for &forward in &[true, false] {
-                let mut slot = if forward { self.state.ages.head(class) } else { self.state.ages.tail(class) };
-                for _ in 0..SAMPLES {
-                    let Some(&Entry { client, next, previous, .. }) = self.slot(slot) else { break };
-                    let count = self.count_of(client) + 1;
-                    if count > more_than {
-                        (best, more_than) = (slot, count);
-                    }
-                    slot = if forward { next } else { previous };
-                }
-            }
+            self.heaviest(self.state.ages.head(class), true, &mut best);
+            self.heaviest(self.state.ages.tail(class), false, &mut best);
         }
-        best
+        best.0
+    }
+
+    /// Makes `best` the one whose client has the most connections, and how many these are, if the first few connections
+    /// from this end of a list on have one with more.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn heaviest(&mut self, mut slot: u32, forward: bool, best: &mut (u32, u32)) {
+        for _ in 0..SAMPLES {
+            let Some(&Entry { client, next, previous, .. }) = self.slot(slot) else { break };
+            let count = self.count_of(client) + 1;
+            if count > best.1 {
+                *best = (slot, count);
+            }
+            slot = if forward { next } else { previous };
+        }
     }
 }
