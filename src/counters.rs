@@ -32,8 +32,8 @@ pub struct Counters {
     pub expired: u64,
     /// Connections evicted to make room for another.
     pub evicted: u64,
-    /// Connections closed because no port was free for them towards the server that they were moved to, or no room in the
-    /// index.
+    /// Connections closed because no port was free for them towards the server that they were moved to, or because the
+    /// index had no room.
     pub stranded: u64,
     /// Connections closed by [`Translator::forget`](crate::Translator::forget).
     pub forgotten: u64,

@@ -55,7 +55,7 @@ pub enum Closed {
     Expired,
     /// It was evicted to make room.
     Evicted,
-    /// It was moved to a server towards which no alternative port was free, or no room in the index.
+    /// It was moved to a server towards which no alternative port was free, or for which the index had no room.
     Stranded,
     /// All connections were forgotten ([`Translator::forget`](crate::Translator::forget)).
     Forgotten,

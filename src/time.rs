@@ -6,7 +6,7 @@ use core::time::Duration;
 ///
 /// Zero may be the start of the program, the start of a capture, or 1970; only differences matter. A call whose time is
 /// earlier than that of a previous call is treated as happening at the later time. The range ends after 584 942 years:
-/// what would be due after that is due at once, so that a loop around [`poll_at`](crate::Translator::poll_at) must not
+/// what would be due after that is due at once, so a loop around [`poll_at`](crate::Translator::poll_at) must not
 /// come near the end.
 ///
 /// ```

@@ -27,7 +27,7 @@ pub enum DivertError {
         /// How many servers it has in all.
         servers: usize,
     },
-    /// Its group has more than 4095 servers, which no instruction examines (64-bit machines). Several rules, each for a
+    /// Its group has more than 4095 servers, more than one instruction may examine (64-bit machines). Several rules, each for a
     /// part of the clients, can have groups of their own.
     GroupTooLarge {
         /// How many servers a group can have.

@@ -296,7 +296,7 @@ impl<N: NameStorage> Names<N> {
     /// that nothing diverts. Returns how many are suspended.
     ///
     /// Call it after instructions to the translator that do not come through here. It looks at all entries if a rule has
-    /// changed, and at none otherwise. It tells that by the translator's generation, so ask always with the same translator.
+    /// changed, and at none otherwise. It tells that by the translator's generation, so always pass the same translator.
     pub fn check_rules<S: Storage>(&mut self, translator: &Translator<S>) -> usize {
         let generation = translator.generation();
         let slots = self.storage.parts().slots;

@@ -72,7 +72,7 @@ impl Class {
         (Self::TcpTransitory as u8..=Self::Icmp as u8).map(Self::of)
     }
 
-    /// The class with this number. The compiler makes nothing of it, where an array would take flash.
+    /// The class with this number. It compiles to nothing, where an array would take flash.
     #[inline(always)]
     pub(crate) const fn of(number: u8) -> Self {
         match number {

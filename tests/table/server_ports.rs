@@ -2,7 +2,7 @@
 
 use core::net::SocketAddrV4;
 
-use byway::{Closed, Config, Divert, Event, Heap, Prefix, Protocol, State, Translator, Verdict};
+use byway::{Closed, Config, Divert, Event, Heap, Prefix, Protocol, Redivert, State, Translator, Verdict};
 use byway_testing::talk::*;
 use byway_testing::*;
 
@@ -106,4 +106,26 @@ fn a_client_can_choose_among_four_ports() {
         assert_eq!(ends(&ack).0, alternative);
     }
     assert_eq!((t.connections().count(), t.counters().evicted), (5, 0));
+}
+
+/// The same after re-diverts: what waits at the old server counts too.
+#[test]
+fn four_wait_also_after_a_redivert() {
+    let mut t = Translator::new(config(), Heap::new(1_024, 16)).unwrap();
+    let server = |n: u8| SocketAddrV4::new([20, 0, 0, n].into(), 69);
+    t.divert(Divert::new(at(ORIGINAL)).to(server(1)).replies_from_any_port()).unwrap();
+    for n in 1..6 {
+        let (alternative, at_server) = ask_and_answer(&mut t, s(n.into()), at(CLIENT), at(ORIGINAL));
+        assert_eq!(at_server, server(n));
+        for port in 1_000..1_004 {
+            back(
+                &mut t,
+                s(n.into()),
+                &udp(SocketAddrV4::new(*server(n).ip(), port + 10 * u16::from(n)), alternative, b""),
+            );
+        }
+        let waiting = t.connections().filter(|c| c.state == State::Unanswered).count();
+        assert_eq!(waiting, 4, "at server {n}");
+        t.redivert(server(n), server(n + 1), Redivert::Switch).unwrap();
+    }
 }

@@ -60,7 +60,8 @@ outcomes! {
     CaseLost = "case_lost",
     /// A record of a query, or of its next attempt, that another relay has asked: see [`Relay::import`](super::Relay::import).
     Imported = "imported",
-    /// A query that was taken over from such a record, and whose answer has not come here in time.
+    /// A query that was taken over from such a record, and whose answer has not come here in time, or has come with the
+    /// letters in another case, so that the other relay asks again.
     ImportExpired = "import_expired",
     /// Not an answer: a query, another operation, or too short for a header.
     NoAnswer = "no_answer",

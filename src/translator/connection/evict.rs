@@ -41,7 +41,7 @@ impl Table<'_> {
     }
 
     /// Evicts a connection to make room for another.
-    pub(super) fn evict(&mut self, slot: u32) {
+    fn evict(&mut self, slot: u32) {
         self.give_up(slot, Closed::Evicted);
     }
 

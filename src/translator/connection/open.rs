@@ -1,6 +1,7 @@
 //! Opening connections.
 
 use crate::config::Midstream;
+use crate::event::Closed;
 use crate::table::connection::{
     ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey, RESUMABLE, SERVER_COUNTED, SOURCE_KEPT,
 };
@@ -20,8 +21,9 @@ use crate::wire::icmp;
 use crate::wire::ipv4::{self, ICMP, Parts, TCP, UDP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
-/// How often a connection is tried in the indexes, with another one evicted each time. Two connections have as many
-/// places as any other needs; more make up for bad luck with the buckets, which is rare.
+/// How often a connection is tried in the indexes, with another one evicted each time. Two evicted connections leave as many
+/// places as any other needs, or three in a small table whose slots were all in use. The rest is for bad luck with the
+/// buckets, which is rare.
 const TRIES: u32 = 6;
 
 impl Table<'_> {
@@ -129,14 +131,20 @@ impl Table<'_> {
         }
         // Each is one more than the slot, so that zero is none.
         let [first, second, third, oldest] = new.sequences.to_words();
+        // A re-divert changes the server, but not the original.
         let is_waiting = |c: &Entry| {
-            c.phase == Phase::UdpUnconfirmed && c.client_endpoint() == new.client_endpoint() && c.server == new.server
+            c.phase == Phase::UdpUnconfirmed
+                && c.client_endpoint() == new.client_endpoint()
+                && c.original == new.original
+                && !self.state.is_dead(c)
         };
         // If a later one has its slot, it is gone.
         let is_latest = oldest != first && oldest != second && oldest != third;
         let oldest = oldest.wrapping_sub(1);
         if is_latest && self.slot(oldest).is_some_and(is_waiting) {
-            self.evict(oldest);
+            // Its endpoint is the parent's too, and so not one that is left.
+            self.finish(oldest, Closed::Evicted);
+            self.release(oldest);
         }
         new.flags &= SOURCE_KEPT;
         new.phase = Phase::UdpUnconfirmed;

@@ -1,8 +1,9 @@
 //! The plain packet that opens a connection in the usual way: by a rule for one host with one server, with the first
 //! port that is drawn.
 //!
-//! A fast path: it must give the same result as `Table::first`, or leave the packet to it with nothing changed, except
-//! that a connection may have been evicted. For large processors, like [`second_look`](crate::translator::path::second_look).
+//! A fast path: it must give the same result as `Table::first`, or leave the packet to it with nothing changed but for what
+//! `Table::tidy` does, a port that was drawn, and perhaps a connection that was evicted. For large processors, like
+//! [`second_look`](crate::translator::path::second_look).
 
 use core::hint::cold_path;
 

@@ -121,7 +121,7 @@ impl<S: Storage> Translator<S> {
     /// An address without port stands for all of its ports, and as `to` keeps the port. A `from` with a port moves what
     /// is on that port alone: an ICMP echo, which has none, and a reply from another port
     /// ([`Divert::replies_from_any_port`](crate::Divert::replies_from_any_port)) stay on the old server until they end,
-    /// and are counted on no server if no rule names it any more. The work does not depend on the
+    /// and are counted on no server once the entry of their rule has moved. The work does not depend on the
     /// number of connections: each follows with its next packet, or when [`poll`](Self::poll) reaches it. Packets of
     /// the old server that are still in flight are dropped and counted ([`DropReason::OldServer`]). A connection keeps
     /// its alternative port if that is free towards the new server; otherwise it gets another, and if there is none it

@@ -245,10 +245,9 @@ impl Model {
         let conn = self.connections.last_mut().expect("it was added");
         conn.unconfirmed = true;
         // However many ports the server sends from, it takes few places while the client answers none of them.
-        let waiting = |c: &&Conn| {
-            c.unconfirmed && (c.near.source, c.far.source) == (told.client_side.source, told.server_side.source)
-        };
-        assert!(self.connections.iter().filter(waiting).count() <= 4, "a server has opened too many connections");
+        let ends = |near: Pair, far: Pair| (near.source, *near.destination.ip(), far.source, *far.destination.ip());
+        let waiting = |c: &&Conn| c.unconfirmed && ends(c.near, c.far) == ends(told.client_side, told.server_side);
+        assert!(self.alive().filter(waiting).count() <= 4, "a server has opened too many connections");
         self.carry(self.connections.len() - 1, Way::Back, before, after, Verdict::ToClient, incidents);
     }
 
