@@ -80,7 +80,7 @@ fn check_free(table: &Table<'_>, all: &[(u32, Entry)]) {
 
 /// Each index has exactly the entries that the slots require, and a lookup finds each of them.
 fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
-    for direction in [Direction::ToServer, Direction::ToClient] {
+    for direction in Direction::both() {
         let mut expected = Vec::new();
         let mut keys = BTreeSet::new();
         for (slot, c) in used {

@@ -79,7 +79,7 @@ impl Tcp {
         if vouched {
             claims.set_vouched();
         }
-        for (side, (fin, implied)) in [ToServer, ToClient].into_iter().zip(fins.into_iter().zip(implied_fins(phase))) {
+        for (side, (fin, implied)) in Direction::both().zip(fins.into_iter().zip(implied_fins(phase))) {
             claims.set_fin(side, fin.max(implied));
         }
         match phase {
