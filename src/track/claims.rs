@@ -96,6 +96,11 @@ impl Claims {
         *marks = *marks & !FIN | fin as u8;
     }
 
+    /// Whether both FINs have been acknowledged.
+    pub(super) const fn both_closed(&self) -> bool {
+        Fin::of(self.sides[0] & self.sides[1]) as u8 == Fin::Acknowledged as u8
+    }
+
     pub(super) const fn heard(&self, side: Direction) -> bool {
         self.has(side, HEARD)
     }

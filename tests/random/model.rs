@@ -123,9 +123,12 @@ fn every_rule_is_met() {
                         _ => stretch[3] = [PLAIN, PLAIN, 2, 10][dice.index(4)],
                     }
                 }
-                // In every third both sides go on to talk, with whatever numbers.
+                // In every third both sides go on to talk, with whatever numbers, and also after a RST.
                 if number % 3 == 0 && number % 7 != 3 && operation > 12 && dice.below(16) != 0 {
                     stretch[3] = PLAIN;
+                    if operation % 25 == 0 {
+                        stretch[3..6].copy_from_slice(&[10, 7, 0]);
+                    }
                 }
             }
             input.extend(stretch);

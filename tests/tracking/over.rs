@@ -160,3 +160,32 @@ fn the_second_fin_that_portions_see_is_as_in_order() {
     let last = verdict(&mut two, s(1), &tcp(server, alternative, (ACK, V + 1, C + 1), b""));
     assert_eq!((last, tcp_state(&two)), (Verdict::ToClient, Some(State::TimeWait)));
 }
+
+/// The client has aborted one attempt over a half-closed connection and begun another. Both SYNs arrive in the wrong
+/// order, and both are answered. The client's RST about the first answer ends what the translator knows; the second one
+/// goes on, and is known once both ends have agreed.
+#[test]
+fn ends_that_go_on_after_the_reset_of_another_attempt_are_known_again() {
+    let mut talk = Talk::established();
+    talk.client(FIN | ACK, C, V, b"");
+    talk.server(ACK, V, C + 1, b"");
+    talk.is(State::ClientClosed);
+    let (late, late_answer) = (C2 + (1 << 28), V2 + (1 << 28));
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.client(SYN, late - 1, 0, b"");
+    talk.server(SYN | ACK, late_answer - 1, late, b"");
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    let _ = events(&mut talk.t);
+    talk.client(RST, late, 0, b"");
+    talk.is(State::TimeWait);
+    let opened = talk.t.counters().opened;
+    for sent in 0..8 {
+        talk.client(ACK, C2, V2 + sent, b"");
+        talk.server(ACK, V2 + sent, C2, b"x");
+    }
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C2, V2 + 8, V2 + 7, C2]);
+    assert_eq!(talk.t.counters().opened, opened + 1);
+    let told = events(&mut talk.t);
+    assert!(told.iter().any(|event| matches!(event, Event::Opened(_))), "{told:?}");
+}

@@ -103,7 +103,7 @@ impl Tcp {
             }
         }
         let unheard = !self.claims.heard_both();
-        if self.phase.is_over() || unheard && self.phase == Phase::Adopted {
+        if unheard && self.phase == Phase::Adopted {
             return;
         }
         self.phase = match BY_FINS[self.claims.fin(ToServer) as usize][self.claims.fin(ToClient) as usize] {

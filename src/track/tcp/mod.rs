@@ -88,7 +88,7 @@ impl Tcp {
             _ => sequences.mend(vouched),
         }
         let mut tcp = Self { phase, sequences, claims };
-        if !matches!(phase, Phase::Opening | Phase::Opened | Phase::Doubtful) {
+        if !(phase.is_over() || matches!(phase, Phase::Opening | Phase::Opened | Phase::Doubtful)) {
             tcp.settle();
         }
         tcp
@@ -183,17 +183,21 @@ impl Tcp {
             // Without ACK no end accepts anything (RFC 9293, section 3.10.7.4).
             _ if !segment.has(ACK) => false,
             _ if direction == ToServer && self.starts_again(segment) => true,
-            _ if phase.is_over() => self.is_repeated(direction, segment),
+            _ if phase.is_over() => self.after_end(direction, segment),
             _ => self.conversation(direction, segment, whole),
         }
     }
 
-    /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent
-    /// after it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST neither end
-    /// listens.
-    fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
+    /// A segment of a connection that is over. After both FINs it is a sign of life if it repeats its side's FIN, or the
+    /// acknowledgement that was sent after it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT).
+    /// After a RST both ends may go on all the same, because it was about another attempt: once they have agreed on
+    /// numbers, as in [`Self::misfit`], the connection is open again.
+    fn after_end(&mut self, direction: Direction, segment: &Segment) -> bool {
         let end = segment.end();
-        self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
+        if self.claims.both_closed() {
+            return self.sequences.end(direction) == end;
+        }
+        self.claims.heard_both() && self.misfit(direction, segment, end)
     }
 }
 

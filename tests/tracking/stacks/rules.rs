@@ -125,6 +125,12 @@ impl World {
         if !paired {
             return Ok(());
         }
+        // Two attempts over an older connection were both answered, and a RST of the client refused the first answer. The
+        // translator kept only that one, so the ends of the other have to agree on their numbers before it knows them.
+        let unknown = passed.over_another && passed.was_reset && !passed.answered;
+        if unknown && passed.before == Some(client_numbers.start) {
+            return Ok(());
+        }
         let mut allowed = permitted(client, server);
         if allowed.is_empty() {
             return Ok(());

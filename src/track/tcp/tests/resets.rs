@@ -110,20 +110,73 @@ fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
     for (flags, sequence) in [(ACK, V), (ACK, V + 2), (FIN | ACK, V + 1), (FIN, V), (SYN | ACK, V), (0, V + 1)] {
         changes_nothing(&tcp, ToClient, segment(flags, sequence, C + 1, 0));
     }
-    // After a RST neither end listens.
+    // After a RST, while not both ends go on, nothing.
     for before in [opening(), opened(), established(), adopted()] {
         let tcp = Tcp { phase: Phase::TimeWait, ..before };
         for acknowledgment in [0, C, C + 1] {
-            changes_nothing(&tcp, ToClient, segment(FIN | ACK, V, acknowledgment, 0));
-            // A SYN+ACK that answers no attempt may be remembered, and means nothing here.
-            let mut unasked = tcp;
-            assert!(!unasked.server(SYN | ACK, V0, acknowledgment, 0));
-            assert_eq!((unasked.phase, unasked.sequences), (tcp.phase, tcp.sequences));
-            assert_ne!(unasked.claims.attempt(), Attempt::SynAck);
-            changes_nothing(&unasked, ToServer, segment(ACK, acknowledgment, V, 0));
-            changes_nothing(&tcp, ToServer, segment(ACK, C, V, 0));
+            let mut repeated = tcp;
+            for _ in 0..10 {
+                assert!(!repeated.server(FIN | ACK, V, acknowledgment, 0));
+                // A SYN+ACK that answers no attempt may be remembered, and means nothing here.
+                assert!(!repeated.server(SYN | ACK, V0, acknowledgment, 0));
+                assert_ne!(repeated.claims.attempt(), Attempt::SynAck);
+            }
+            assert_eq!((repeated.phase, repeated.sequences), (tcp.phase, tcp.sequences));
         }
+        let mut repeated = tcp;
+        for acknowledgment in [0, V, V + 1, 1 << 20, V] {
+            assert!(!repeated.client(ACK, C, acknowledgment, 0));
+        }
+        assert_eq!((repeated.phase, repeated.sequences), (tcp.phase, tcp.sequences));
     }
+}
+
+/// Both go on with numbers that the translator does not know, or with the old ones, because the RST was about something
+/// else or its receiver did not obey it.
+#[test]
+fn ends_that_go_on_after_a_reset_open_again() {
+    for (client, server) in [(C2, V2), (C, V), (C2, V)] {
+        let mut tcp = established();
+        if client != C {
+            assert!(tcp.client(FIN | ACK, C, V, 0) && tcp.server(ACK, V, C + 1, 0));
+        }
+        tcp.phase = Phase::TimeWait;
+        let mut segments = 0;
+        while tcp.phase == Phase::TimeWait {
+            assert!(segments < 8, "{client:x} {server:x}");
+            tcp.server(ACK, server + segments, client, 1);
+            tcp.client(ACK, client, server + segments + 1, 0);
+            segments += 1;
+        }
+        assert_eq!(segments, 3);
+        for segment in segments..segments + 4 {
+            tcp.server(ACK, server + segment, client, 1);
+            assert!(tcp.client(ACK, client, server + segment + 1, 0));
+        }
+        let server = server + segments + 4;
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [client, server, server, client]));
+        assert_eq!(tcp.fins(), [Fin::None; 2]);
+    }
+}
+
+/// Whoever can forge the segments of one side does not open it again, whatever the other side says to them.
+#[test]
+fn one_end_alone_does_not_open_again() {
+    let tcp = Tcp { phase: Phase::TimeWait, ..established() };
+    // A server in TIME-WAIT challenges what does not fit.
+    let mut attacked = tcp;
+    for number in 0..1_000_u32 {
+        let random = |n: u32| (number + n).wrapping_mul(0x9e37_79b9);
+        attacked.client(ACK, random(1), random(2), 10);
+        assert!(!attacked.server(ACK, V + 1, C + 1, 0));
+    }
+    assert_eq!(attacked.phase, Phase::TimeWait);
+    // A client that is gone says nothing.
+    let mut attacked = tcp;
+    for number in 0..1_000_u32 {
+        attacked.server(ACK, V + number, C, 10);
+    }
+    assert_eq!(attacked.phase, Phase::TimeWait);
 }
 
 /// The client's SYN came before the RST, and its answer comes after it.

@@ -4,7 +4,6 @@ use byway::State;
 use byway_testing::packet::{ACK, FIN, SYN};
 
 use super::attempt::{Attempt, FORGED, Is};
-use super::over::Over;
 use super::rules::met;
 use super::side::{Fin, Side, side};
 use super::{
@@ -23,14 +22,25 @@ pub(super) struct Conversation {
     pub(super) vouched: bool,
 }
 
+/// What a segment that does not fit shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    Nothing,
+    /// Its sender agrees with a number that the other side has claimed.
+    Agrees,
+    /// So it does, for the third time: the other side's numbers are known now.
+    Convinces,
+}
+
+impl Misfit {
+    pub(super) fn sign(self) -> Sign {
+        if self == Self::Nothing { Sign::None } else { Sign::OfLife }
+    }
+}
+
 impl Conversation {
     pub(super) fn new(client: Side, server: Side) -> Self {
         Self { client, server, attempt: None, doubtful: false, adopted: false, vouched: false }
-    }
-
-    /// What is left when it is over.
-    pub(super) fn ended(&self) -> Over {
-        Over { client: self.client, server: self.server, vouched: self.vouched, attempt: self.attempt }
     }
 
     /// The side that sends this way, and the other.
@@ -93,9 +103,9 @@ impl Conversation {
                     self.take(way, segment);
                     return Sign::OfLife;
                 }
-                let sign = self.misfit(way, segment);
+                let misfit = self.misfit(way, segment);
                 if !self.fits(way, segment) {
-                    return sign;
+                    return misfit.sign();
                 }
                 met("fits what was just agreed on");
                 self.take(way, segment);
@@ -129,7 +139,7 @@ impl Conversation {
     }
 
     /// A SYN+ACK of the server.
-    fn answer_attempt(&mut self, segment: Segment) -> Sign {
+    pub(super) fn answer_attempt(&mut self, segment: Segment) -> Sign {
         let (number, server) = (segment.acknowledgment, segment.behind_syn());
         let answers = self.attempt.is_some_and(|attempt| attempt.is_acknowledged_by(number));
         if !answers && server == self.client.expected {
@@ -302,11 +312,11 @@ impl Conversation {
     }
 
     /// A segment that its receiver would not accept.
-    pub(super) fn misfit(&mut self, way: Way, segment: Segment) -> Sign {
+    pub(super) fn misfit(&mut self, way: Way, segment: Segment) -> Misfit {
         match &mut self.attempt {
             Some(_) if way == Way::Back => {
                 met("misfit of the server with an attempt");
-                return Sign::None;
+                return Misfit::Nothing;
             }
             Some(attempt) if attempt.is != Is::Unasked && attempt.misfits < FORGED => {
                 met(if attempt.is == Is::Answered {
@@ -315,7 +325,7 @@ impl Conversation {
                     "misfit of the client with an attempt"
                 });
                 attempt.misfits += 1;
-                return Sign::None;
+                return Misfit::Nothing;
             }
             Some(attempt) => {
                 met(if attempt.is == Is::Answered { "answered attempt forgotten" } else { "attempt forgotten" });
@@ -324,11 +334,11 @@ impl Conversation {
             None => {}
         }
         let (me, peer) = self.sides(way);
-        let (mut sign, mut agreed) = (Sign::None, false);
+        let mut misfit = Misfit::Nothing;
         if let Some(claimed) = peer.claimed {
             let more = distance(segment.acknowledgment, claimed);
             if (0..AGREEMENT).contains(&more) {
-                sign = Sign::OfLife;
+                misfit = Misfit::Agrees;
                 peer.claimed = None;
                 peer.agreements += 1;
                 met("agreement");
@@ -339,7 +349,7 @@ impl Conversation {
                     peer.fin = Fin::None;
                     peer.heard = true;
                     me.expected = segment.acknowledgment;
-                    agreed = true;
+                    misfit = Misfit::Convinces;
                 }
             } else if (-WINDOW..0).contains(&more) {
                 met("no agreement yet");
@@ -353,11 +363,11 @@ impl Conversation {
             met("number claimed");
             me.claimed = known(segment.end());
         }
-        if agreed {
+        if misfit == Misfit::Convinces {
             self.note_acknowledged_fins();
             self.settle();
         }
-        sign
+        misfit
     }
 
     /// The attempt that the server has answered, unless both numbers fit the conversation so that it may be made of copies.

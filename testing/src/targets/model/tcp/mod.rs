@@ -2,7 +2,6 @@
 //! 5961, 7323 and 7413. It judges every segment, in any order, forged or not. It is made to be read beside the page, and
 //! has no care for speed.
 
-mod again;
 mod attempt;
 mod conversation;
 mod handshake;
@@ -13,11 +12,9 @@ mod side;
 use byway::State;
 use byway_testing::packet::{FIN, SYN, long};
 
-use again::open_again;
 use attempt::Attempt;
 use conversation::Conversation;
 use handshake::Handshake;
-use over::Over;
 pub use rules::{RULES, take_met};
 use rules::{met, rule_in_conversation, rule_in_handshake};
 use side::{Fin, Side, mend, side};
@@ -103,7 +100,7 @@ fn is_in_flight(number: u32, expected: u32, sent: u32) -> bool {
 enum Life {
     Handshake(Handshake),
     Conversation(Conversation),
-    Over(Over),
+    Over(Conversation),
 }
 
 /// What a segment does to the life of its connection.
@@ -172,7 +169,7 @@ impl Tcp {
     pub fn stay_behind(&mut self) {
         if let Life::Over(over) = &mut self.life {
             let forgotten = |s: Side| side(s.sent, s.expected, false);
-            *over = Over::new(forgotten(over.client), forgotten(over.server));
+            *over = Conversation::new(forgotten(over.client), forgotten(over.server));
         }
     }
 
@@ -288,10 +285,7 @@ impl Tcp {
                 (sign, completed.map(Life::Conversation))
             }
             Life::Conversation(conversation) => (conversation.follow(way, segment), None),
-            Life::Over(over) => match open_again(over, way, segment) {
-                Some(again) => (Sign::OfLife, Some(again)),
-                None => (over.follow(way, segment), None),
-            },
+            Life::Over(over) => over::follow(over, way, segment),
         };
         if let Some(next) = next {
             self.life = next;
@@ -299,7 +293,7 @@ impl Tcp {
         if let Life::Conversation(conversation) = &self.life
             && conversation.state() == State::TimeWait
         {
-            self.life = Life::Over(conversation.ended());
+            self.life = Life::Over(conversation.clone());
         }
         sign
     }
@@ -317,7 +311,11 @@ impl Tcp {
                         let waiting = if way == Way::Back { known(handshake.attempt) } else { handshake.other };
                         let otherwise = handshake.answer_beside(segment).unwrap_or(UNKNOWN);
                         let attempt = waiting.map(|at| Attempt { otherwise, ..Attempt::asked(at, handshake.data) });
-                        self.life = Life::Over(Over { attempt, ..Over::new(handshake.client(), handshake.server()) });
+                        // Without an attempt, what the server answered before is a number that it claims.
+                        let claimed = handshake.before.filter(|_| attempt.is_none());
+                        let server = Side { claimed, ..handshake.server() };
+                        let conversation = Conversation::new(handshake.client(), server);
+                        self.life = Life::Over(Conversation { attempt, ..conversation });
                     }
                     Reset::Replaced => *handshake = handshake.replaced(),
                     Reset::Refused => handshake.forget_answer(),
@@ -330,7 +328,7 @@ impl Tcp {
                 let judged = conversation.judge_reset(way, segment);
                 met(rule_in_conversation(way, judged));
                 match judged {
-                    Reset::Exact => self.life = Life::Over(conversation.ended()),
+                    Reset::Exact => self.life = Life::Over(conversation.clone()),
                     Reset::Replaced => {
                         let attempt = conversation.attempt.expect("it goes on");
                         self.life = Life::Handshake(Handshake::answered(attempt));

@@ -25,9 +25,11 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 95] = [
+pub const RULES: [&str; 97] = [
     "answered attempt forgotten",
-    "behind a FIN after the end, and no repetition",
+    "accepted by nobody after the end",
+    "after the end of what was not heard of both sides",
+    "both ends go on after a RST",
     "reset of an answered attempt",
     "reset in silence",
     "reset in silence that may be of one side",
