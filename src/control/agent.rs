@@ -308,9 +308,9 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             && !is_unrouted(translators, &received, &mut 0)
             && let Some(only) = translators.shard(0)
         {
-            self.obey(&mut only.table(), from, &rights, &received, &mut out)
+            self.answer_request(&mut only.table(), from, &rights, &received, &mut out)
         } else {
-            self.obey(&mut Several(translators), from, &rights, &received, &mut out)
+            self.answer_request(&mut Several(translators), from, &rights, &received, &mut out)
         };
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
         if done != Done::Read {
@@ -325,7 +325,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
 
     /// Applies an authentic request, and writes the answer's body.
     #[inline(never)]
-    fn obey<T: Subject>(
+    fn answer_request<T: Subject>(
         &mut self,
         subject: &mut T,
         from: Asking,
@@ -335,7 +335,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     ) -> Done {
         out.zeros(HEAD);
         let mut place = 0;
-        let done = self.carry_out(subject, from, rights, request, &mut place, out);
+        let done = self.apply(subject, from, rights, request, &mut place, out);
         // The head is written last. A refusal consists of a head alone.
         let end = out.go_to(HEADER);
         let refusal = done.err().map(|refusal| (refusal, place));
@@ -347,7 +347,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         done.unwrap_or(Done::Change)
     }
 
-    fn carry_out<T: Subject>(
+    fn apply<T: Subject>(
         &mut self,
         subject: &mut T,
         from: Asking,
@@ -372,7 +372,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             #[cfg(feature = "naming")]
             names: from.names,
         };
-        subject.carry_out(terms, place, &mut first, out)?;
+        subject.apply(terms, place, &mut first, out)?;
         if first.is_change() {
             return Ok(Done::Change);
         }

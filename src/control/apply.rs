@@ -85,7 +85,7 @@ impl<'a, 't> Change<'a, 't> {
 impl Change<'_, '_> {
     /// Applies the changes of a well-formed request, or in a dry run finds out what they would do, and writes their
     /// effects. If one is refused, nothing has changed.
-    pub(super) fn carry_out(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
+    pub(super) fn apply(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
         self.go_through(Stage::Judge, out)?;
         self.go_through(Stage::Plan, out)?;
         if self.request.dry_run {

@@ -46,7 +46,7 @@ pub(super) fn servers<T: Translators + ?Sized>(translators: &mut T, first: u32, 
             examined += 1;
             if entry.kind != Kind::Free {
                 let weight = measured.ejection.weight_in_rule().unwrap_or(entry.weight());
-                let measured = measured.report(entry.said(), entry.target(), entry.connections, table.state.now);
+                let measured = measured.report(entry.identity(), entry.target(), entry.connections, table.state.now);
                 write(&MeasuredServer { position: position(shard, place), weight, measured }, out);
                 count += 1;
             }

@@ -110,7 +110,7 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
         all
     }
 
-    fn carry_out(
+    fn apply(
         &mut self,
         terms: Terms<'_>,
         place: &mut u8,

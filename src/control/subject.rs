@@ -22,7 +22,7 @@ pub(super) trait Subject {
     /// Checks that a request is well-formed, and reads its first instruction into `first`. If that is a change, applies
     /// all of them, or in a dry run finds out what they would do, and writes their effects. If one is refused, `place`
     /// is its number, and nothing has changed.
-    fn carry_out(
+    fn apply(
         &mut self,
         terms: Terms<'_>,
         place: &mut u8,
@@ -52,7 +52,7 @@ impl Subject for Table<'_> {
         self.state.generation
     }
 
-    fn carry_out(
+    fn apply(
         &mut self,
         terms: Terms<'_>,
         place: &mut u8,
@@ -62,7 +62,7 @@ impl Subject for Table<'_> {
         let mut change = Change::new(terms, self, place, 0);
         change.go_through(Stage::Form, out)?;
         terms.request.instructions().next().ok_or(Code::Malformed)?.read(first)?;
-        if first.is_change() { change.carry_out(out) } else { Ok(()) }
+        if first.is_change() { change.apply(out) } else { Ok(()) }
     }
 
     fn list_rules(&mut self, position: u32, out: &mut Writer<'_>) {

@@ -380,8 +380,8 @@ fn split_rule(text: &str) -> Option<(&str, &str)> {
     let is_space = |c: char| c.is_ascii_whitespace();
     let mut places =
         text.match_indices("to").filter_map(|(at, to)| Some((text.get(..at)?, text.get(at + to.len()..)?)));
-    let word = places
-        .find(|(before, behind)| before.ends_with(is_space) && (behind.is_empty() || behind.starts_with(is_space)));
+    let word =
+        places.find(|(before, after)| before.ends_with(is_space) && (after.is_empty() || after.starts_with(is_space)));
     // The separator that comes first.
     let separators = [word, text.split_once('=')];
     separators.into_iter().flatten().min_by_key(|(before, _)| before.len())

@@ -160,7 +160,7 @@ impl<N: NameStorage> Names<N> {
             NONE => return Err(EntryError::TableFull { capacity }),
             number => (number, index::slot(slots, number).map(|slot| slot.next)),
         };
-        match (place.before, place.behind) {
+        match (place.before, place.after) {
             (NONE, NONE) => {
                 if !index::insert(index, hash, number) {
                     return Err(EntryError::TableFull { capacity });
@@ -184,7 +184,7 @@ impl<N: NameStorage> Names<N> {
         state.used += 1;
         if let Some(slot) = slot_mut(slots, number) {
             *slot = NameSlot::EMPTY;
-            slot.next = place.behind;
+            slot.next = place.after;
             slot.set_pattern(entry.pattern.name().as_wire(), entry.pattern.is_suffix());
             slot.set_clients(entry.clients);
         }
@@ -214,15 +214,15 @@ impl<N: NameStorage> Names<N> {
         let Self { state, storage } = self;
         let NameParts { slots, index, .. } = storage.parts();
         match place.before {
-            NONE => index::replace(index, hash, place.at, place.behind),
+            NONE => index::replace(index, hash, place.at, place.after),
             before => {
                 if let Some(slot) = slot_mut(slots, before) {
-                    slot.next = place.behind;
+                    slot.next = place.after;
                 }
             }
         }
         let Some(slot) = slot_mut(slots, place.at) else { return };
-        if slot.is_suffix() && place.before == NONE && place.behind == NONE {
+        if slot.is_suffix() && place.before == NONE && place.after == NONE {
             state.suffixes -= 1;
             if state.suffixes == 0 {
                 state.depths = Depths::NONE;
@@ -293,19 +293,19 @@ impl<N: NameStorage> Names<N> {
         let NameView { slots, index } = self.storage.view();
         let mut next =
             index::find(index, slots, Candidates::of(index, hash), pattern.name().as_wire(), pattern.is_suffix());
-        let mut place = Place { before: NONE, at: NONE, behind: NONE, others: 0 };
+        let mut place = Place { before: NONE, at: NONE, after: NONE, others: 0 };
         while let Some(slot) = index::slot(slots, next) {
             let own = slot.clients();
             if own == clients {
                 place.at = next;
-                place.behind = slot.next;
+                place.after = slot.next;
                 return place;
             }
             // Longer prefixes come first.
-            if own.length() < clients.length() && place.behind == NONE {
-                place.behind = next;
+            if own.length() < clients.length() && place.after == NONE {
+                place.after = next;
             }
-            if place.behind == NONE {
+            if place.after == NONE {
                 place.before = next;
             }
             place.others += 1;
@@ -321,7 +321,7 @@ pub(super) struct Place {
     before: u32,
     /// The entry itself, if it is there.
     pub(super) at: u32,
-    behind: u32,
+    after: u32,
     others: usize,
 }
 

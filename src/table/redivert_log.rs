@@ -260,20 +260,20 @@ impl RedivertLog {
     /// `portless`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn route(&self, slots: &[MoveSlot], epoch: u8, server: Endpoint, portless: bool) -> Option<Route> {
-        let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
+        let missed = self.epoch.wrapping_sub(epoch).min(self.outstanding);
         let route = Route { server, treatment: Treatment::Switch, entry: server::NONE };
         #[cfg(target_pointer_width = "64")]
-        if behind == 1 {
+        if missed == 1 {
             return self.ago(slots, 0)?.apply(route, portless);
         }
-        self.course_of_many(slots, behind, route, portless)
+        self.route_of_many(slots, missed, route, portless)
     }
 
-    /// The same for a connection that has this many moves to follow.
+    /// The same for a connection that has missed this many moves.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
-    fn course_of_many(&self, slots: &[MoveSlot], behind: u8, mut route: Route, portless: bool) -> Option<Route> {
+    fn route_of_many(&self, slots: &[MoveSlot], missed: u8, mut route: Route, portless: bool) -> Option<Route> {
         let mut moved = false;
-        for ago in (0..behind).rev() {
+        for ago in (0..missed).rev() {
             if let Some(further) = self.ago(slots, ago).and_then(|slot| slot.apply(route, portless)) {
                 route = further;
                 moved = true;
@@ -286,7 +286,7 @@ impl RedivertLog {
     /// moves in the log, taken together, lead away from it.
     pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: Endpoint, protocol: u8) -> bool {
         let route = Route { server, treatment: Treatment::Switch, entry: server::NONE };
-        let end = self.course_of_many(slots, self.known, route, protocol == ICMP);
+        let end = self.route_of_many(slots, self.known, route, protocol == ICMP);
         end.is_some_and(|end| {
             let is_reset = protocol == TCP && end.treatment >= Treatment::HandOverOrReset;
             is_reset || end.server != server

@@ -144,8 +144,8 @@ impl ServerSlot {
         }
     }
 
-    /// How it describes its server, for comparison.
-    pub(crate) const fn said(&self) -> (u8, u32, u16) {
+    /// The kind, address and port of its server, for comparison.
+    pub(crate) const fn identity(&self) -> (u8, u32, u16) {
         (self.kind as u8, self.address, self.port)
     }
 

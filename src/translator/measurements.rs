@@ -37,7 +37,7 @@ impl Iterator for MeasuredServers<'_> {
             let (entry, measured) = (self.entries.get(place)?, self.measured.get(place)?);
             self.next += 1;
             if entry.kind != Kind::Free {
-                return Some(measured.report(entry.said(), entry.target(), entry.connections, self.now));
+                return Some(measured.report(entry.identity(), entry.target(), entry.connections, self.now));
             }
         }
     }

@@ -196,8 +196,8 @@ impl Table<'_> {
             self.leave(slot, IndexKey::Forward);
         }
         self.unlist_reply(slot);
-        let unsaid = u64::from(flags & OWES_CLIENT != 0) + u64::from(flags & OWES_SERVER != 0);
-        self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
+        let unsent = u64::from(flags & OWES_CLIENT != 0) + u64::from(flags & OWES_SERVER != 0);
+        self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsent);
         self.dequeue(slot);
         let kept = flags & SOURCE_KEPT != 0;
         self.state.kept -= u32::from(kept);

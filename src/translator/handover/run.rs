@@ -486,7 +486,7 @@ impl Run {
     /// Whether everything has been sent.
     #[inline(always)]
     pub(super) fn is_over(&self, replays: bool) -> bool {
-        let is_said = !replays || self.held == 0 && self.flushed >= self.answered;
-        self.stage == Stage::Ending && self.pending == 0 && is_said
+        let is_sent = !replays || self.held == 0 && self.flushed >= self.answered;
+        self.stage == Stage::Ending && self.pending == 0 && is_sent
     }
 }

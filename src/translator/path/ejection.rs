@@ -357,8 +357,8 @@ fn arrange(table: &mut Table<'_>, matches: &Match) {
     while let Some(slot) = table.memory.servers.get(usize::from(entry)).copied()
         && let Some(measured) = table.memory.measured_servers.get_mut(usize::from(entry))
     {
-        if !measured.is(slot.said()) {
-            measured.be(slot.said(), now);
+        if !measured.is(slot.identity()) {
+            measured.be(slot.identity(), now);
             measured.ejection.forget();
         }
         let own = &mut measured.ejection;

@@ -43,7 +43,7 @@ impl<S: Storage> Translator<S> {
         let Parts { connections, measured, servers, measured_servers, .. } = self.storage.parts();
         match carry(&mut self.state, (connections, measured), (servers, measured_servers), direction, packet, slot) {
             Some((verdict, None, None)) => verdict,
-            Some((verdict, one, other)) => self.tell(slot, [one, other], verdict),
+            Some((verdict, one, other)) => self.notify(slot, [one, other], verdict),
             None => self.second_look(direction, packet),
         }
     }
@@ -51,7 +51,7 @@ impl<S: Storage> Translator<S> {
     /// Passes on the signs that the packet shows of a server that may be ejected.
     #[cold]
     #[inline(never)]
-    fn tell(&mut self, slot: u32, signs: [Option<Sign>; 2], verdict: Verdict) -> Verdict {
+    fn notify(&mut self, slot: u32, signs: [Option<Sign>; 2], verdict: Verdict) -> Verdict {
         note_all(&mut self.table(), slot, signs, verdict)
     }
 }
@@ -94,8 +94,9 @@ fn carry(
     }
     let member = usize::from(entry.member);
     let server = measured_servers.get_mut(member)?;
-    let is_known =
-        connection.entry() == entry.member && server.is(servers.get(member)?.said()) && server.has_asked(connection);
+    let is_known = connection.entry() == entry.member
+        && server.is(servers.get(member)?.identity())
+        && server.has_asked(connection);
     if !is_known {
         return None;
     }

@@ -37,7 +37,7 @@ impl<'a> Pair<'a> {
         }
         let known = table.memory.servers.get(usize::from(member));
         let server = table.memory.measured_servers.get_mut(usize::from(member)).zip(known).map(|(server, known)| {
-            server.be(known.said(), now);
+            server.be(known.identity(), now);
             server.take_over(connection, phase == Phase::Opening, now);
             server
         });

@@ -48,13 +48,13 @@ impl Table<'_> {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
             return Followed::Stayed;
         };
-        let behind = core::mem::replace(&mut connection.epoch, moves.epoch);
+        let epoch = core::mem::replace(&mut connection.epoch, moves.epoch);
         if connection.phase.is_over() {
             self.stay_ended(slot);
             return Followed::Stayed;
         }
         let server = connection.server_endpoint();
-        let Some(route) = moves.route(self.memory.moves, behind, server, connection.protocol == ICMP) else {
+        let Some(route) = moves.route(self.memory.moves, epoch, server, connection.protocol == ICMP) else {
             return self.stay(slot, server::NONE);
         };
         let goes_home = connection.has(SOURCE_KEPT) && route.server == connection.original_endpoint();

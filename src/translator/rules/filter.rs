@@ -96,7 +96,7 @@ impl Table<'_> {
     /// slots ever used may grow in the meantime: then some items are visited twice. If a rule is removed, all others
     /// are added at once.
     fn rebuild_step(&mut self, cursor: u32) -> bool {
-        let Some(behind) = cursor.checked_sub(self.state.fresh) else {
+        let Some(offset) = cursor.checked_sub(self.state.fresh) else {
             if let Some(connection) = self.memory.connections.get(cursor as usize).map(|c| &c.0)
                 && connection.phase != Phase::Free
             {
@@ -110,10 +110,10 @@ impl Table<'_> {
             }
             return true;
         };
-        let behind = behind as usize;
-        let Some(note) = self.memory.fragments.get(behind) else {
+        let offset = offset as usize;
+        let Some(note) = self.memory.fragments.get(offset) else {
             let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-            let rule = rules.get(behind - self.memory.fragments.len());
+            let rule = rules.get(offset - self.memory.fragments.len());
             if let Some(rule) = rule {
                 add_rule(&mut self.state.filter, rule, self.memory.servers);
             }
