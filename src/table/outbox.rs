@@ -47,34 +47,35 @@ pub(crate) struct Outbox {
 /// often it is called, and no division.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Millionths of a message.
-    credit: u64,
+    /// Millionths of a message that are missing from a full bucket.
+    missing: u64,
     filled: Instant,
-    started: bool,
 }
 
 /// What one message costs, and how many microseconds fill a bucket.
 const MESSAGE: u32 = 1_000_000;
 
+/// What is earned in so many microseconds at this rate per second.
+fn earned(micros: u32, rate: u16) -> u64 {
+    u64::from(micros) * u64::from(rate)
+}
+
 impl Bucket {
-    const NEW: Self = Self { credit: 0, filled: Instant::ZERO, started: false };
+    const NEW: Self = Self { missing: 0, filled: Instant::ZERO };
 
     /// Adds the credit earned since the last call.
     fn fill(&mut self, rate: u16, now: Instant) {
-        let earned = |micros: u32| u64::from(micros) * u64::from(rate);
-        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
-        let elapsed = if self.started { elapsed.min(u64::from(MESSAGE)) as u32 } else { MESSAGE };
-        let credit = (self.credit + earned(elapsed)).min(earned(MESSAGE) + u64::from(MESSAGE - 1));
-        *self = Self { credit, filled: now, started: true };
+        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros()).min(u64::from(MESSAGE)) as u32;
+        *self = Self { missing: self.missing.saturating_sub(earned(elapsed, rate)), filled: now };
     }
 
     /// When there will be enough for a message; `now` if there already is.
     fn next(mut self, rate: u16, now: Instant) -> Instant {
         self.fill(rate, now);
         // The difference fits in 32 bits.
-        let missing = u64::from(MESSAGE).saturating_sub(self.credit) as u32;
+        let lacking = (self.missing + 1).saturating_sub(earned(MESSAGE, rate)) as u32;
         let rate = u32::from(rate);
-        let wait = (missing + rate.saturating_sub(1)).checked_div(rate).unwrap_or(MESSAGE);
+        let wait = (lacking + rate.saturating_sub(1)).checked_div(rate).unwrap_or(MESSAGE);
         now + Duration::from_micros(wait.into())
     }
 
@@ -82,9 +83,11 @@ impl Bucket {
     #[inline(never)]
     fn take(&mut self, rate: u16, now: Instant) -> bool {
         self.fill(rate, now);
-        let rest = self.credit.checked_sub(MESSAGE.into());
-        self.credit = rest.unwrap_or(self.credit);
-        rest.is_some()
+        let enough = self.missing < earned(MESSAGE, rate);
+        if enough {
+            self.missing += u64::from(MESSAGE);
+        }
+        enough
     }
 }
 

@@ -123,12 +123,15 @@ fn every_rule_is_met() {
                         _ => stretch[3] = [PLAIN, PLAIN, 2, 10][dice.index(4)],
                     }
                 }
-                // In every third both sides go on to talk, with whatever numbers, and also after a RST.
+                // In every third both sides go on to talk, with whatever numbers.
                 if number % 3 == 0 && number % 7 != 3 && operation > 12 && dice.below(16) != 0 {
                     stretch[3] = PLAIN;
-                    if operation % 25 == 0 {
-                        stretch[3..6].copy_from_slice(&[10, 7, 0]);
-                    }
+                }
+                // In some there is a RST, and then both sides go on with other numbers.
+                if number % 20 == 1 && operation > 30 {
+                    let back = (operation % 2) as u8;
+                    let goes_on = if operation == 31 { [back, 10, 7, 0, 0, 0] } else { [back, PLAIN, 14, 0, 9, 0] };
+                    stretch[2..8].copy_from_slice(&goes_on);
                 }
             }
             input.extend(stretch);

@@ -26,6 +26,8 @@ pub(super) const BY_FINS: [[Phase; 4]; 4] = {
 };
 
 impl Tcp {
+    /// A segment with ACK and without SYN. After a RST, only segments that do not fit count: those of two ends that go
+    /// on with other numbers.
     pub(super) fn conversation(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         let end = segment.end();
         let other = direction.opposite();
@@ -57,6 +59,10 @@ impl Tcp {
             if !self.sequences.fits(direction, end, segment.acknowledgment) {
                 return agreed;
             }
+        }
+        if self.phase.is_over() {
+            // It came late.
+            return false;
         }
         if !whole && self.claims.heard_both() {
             // What follows the fragment is unknown, but both sides are seen here all the same.

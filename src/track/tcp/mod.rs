@@ -183,21 +183,13 @@ impl Tcp {
             // Without ACK no end accepts anything (RFC 9293, section 3.10.7.4).
             _ if !segment.has(ACK) => false,
             _ if direction == ToServer && self.starts_again(segment) => true,
-            _ if phase.is_over() => self.after_end(direction, segment),
+            // The FIN that ended it comes again, or the acknowledgement that was sent after it: the other end is not done
+            // yet (RFC 9293, section 3.10.7.4, TIME-WAIT).
+            _ if phase.is_over() && self.claims.both_closed() => self.sequences.end(direction) == segment.end(),
+            // After a RST, which may have been about another attempt, two ends that were heard may go on.
+            _ if phase.is_over() && !self.claims.heard_both() => false,
             _ => self.conversation(direction, segment, whole),
         }
-    }
-
-    /// A segment of a connection that is over. After both FINs it is a sign of life if it repeats its side's FIN, or the
-    /// acknowledgement that was sent after it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT).
-    /// After a RST both ends may go on all the same, because it was about another attempt: once they have agreed on
-    /// numbers, as in [`Self::misfit`], the connection is open again.
-    fn after_end(&mut self, direction: Direction, segment: &Segment) -> bool {
-        let end = segment.end();
-        if self.claims.both_closed() {
-            return self.sequences.end(direction) == end;
-        }
-        self.claims.heard_both() && self.misfit(direction, segment, end)
     }
 }
 

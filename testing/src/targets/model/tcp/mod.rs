@@ -204,10 +204,8 @@ impl Tcp {
             (Life::Handshake(h), Way::There) if h.is_client_acknowledged => h.acknowledged,
             (Life::Handshake(h), Way::There) => h.attempt,
             (Life::Handshake(h), Way::Back) => h.end,
-            (Life::Conversation(c), Way::There) => c.client.sent,
-            (Life::Conversation(c), Way::Back) => c.server.sent,
-            (Life::Over(over), Way::There) => over.client.sent,
-            (Life::Over(over), Way::Back) => over.server.sent,
+            (Life::Conversation(c) | Life::Over(c), Way::There) => c.client.sent,
+            (Life::Conversation(c) | Life::Over(c), Way::Back) => c.server.sent,
         }
     }
 
@@ -216,10 +214,8 @@ impl Tcp {
         match (&self.life, way) {
             (Life::Handshake(h), Way::There) => h.start,
             (Life::Handshake(h), Way::Back) => h.acknowledged,
-            (Life::Conversation(c), Way::There) => c.client.expected,
-            (Life::Conversation(c), Way::Back) => c.server.expected,
-            (Life::Over(over), Way::There) => over.client.expected,
-            (Life::Over(over), Way::Back) => over.server.expected,
+            (Life::Conversation(c) | Life::Over(c), Way::There) => c.client.expected,
+            (Life::Conversation(c) | Life::Over(c), Way::Back) => c.server.expected,
         }
     }
 
@@ -242,8 +238,7 @@ impl Tcp {
                     h.before
                 }
             }
-            Life::Conversation(c) => c.attempt.map(of_attempt).or(c.seen_from(way).0.claimed),
-            Life::Over(over) => over.attempt.map(of_attempt),
+            Life::Conversation(c) | Life::Over(c) => c.attempt.map(of_attempt).or(c.seen_from(way).0.claimed),
         }
     }
 
@@ -311,9 +306,7 @@ impl Tcp {
                         let waiting = if way == Way::Back { known(handshake.attempt) } else { handshake.other };
                         let otherwise = handshake.answer_beside(segment).unwrap_or(UNKNOWN);
                         let attempt = waiting.map(|at| Attempt { otherwise, ..Attempt::asked(at, handshake.data) });
-                        // Without an attempt, what the server answered before is a number that it claims.
-                        let claimed = handshake.before.filter(|_| attempt.is_none());
-                        let server = Side { claimed, ..handshake.server() };
+                        let server = Side { heard: false, ..handshake.server() };
                         let conversation = Conversation::new(handshake.client(), server);
                         self.life = Life::Over(Conversation { attempt, ..conversation });
                     }

@@ -49,9 +49,16 @@ fn go_on(over: &mut Conversation, way: Way, segment: Segment) -> (Sign, Option<L
         met("after the end of what was not heard of both sides");
         return (Sign::None, None);
     }
+    if over.fits(way, segment) {
+        met("late after a RST");
+        return (Sign::None, None);
+    }
     let misfit = over.misfit(way, segment);
     let again = (misfit == Misfit::Convinces).then(|| {
         met("both ends go on after a RST");
+        if over.fits(way, segment) {
+            over.take(way, segment);
+        }
         Life::Conversation(over.clone())
     });
     (misfit.sign(), again)

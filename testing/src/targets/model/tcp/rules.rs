@@ -25,11 +25,12 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 97] = [
+pub const RULES: [&str; 98] = [
     "answered attempt forgotten",
     "accepted by nobody after the end",
     "after the end of what was not heard of both sides",
     "both ends go on after a RST",
+    "late after a RST",
     "reset of an answered attempt",
     "reset in silence",
     "reset in silence that may be of one side",
