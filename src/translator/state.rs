@@ -55,7 +55,8 @@ pub(crate) struct State {
     pub(super) strays: bool,
     /// Whether a finished connection may still handle stragglers; reset when all connections are forgotten.
     pub(super) lingered: bool,
-    /// Whether a re-divert asked for hand-overs since [`HandOvers`](crate::HandOvers) last looked.
+    /// Whether a re-divert asked for hand-overs, or a connection has opened again that may still wait for one, since
+    /// [`HandOvers`](crate::HandOvers) last looked.
     pub(super) hand_overs_wanted: bool,
     /// Whether the latest packet belonged to a resumable connection, for [`HandOvers`](crate::HandOvers).
     pub(super) carried_resumable: bool,

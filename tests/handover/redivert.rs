@@ -3,12 +3,14 @@
 
 use core::time::Duration;
 
-use byway::{Divert, Event, Fixed, HttpGet, Kept, Outcome, Redivert, RedivertError, Target, Translator};
+use byway::{Divert, Event, Fixed, HttpGet, Kept, Outcome, Redivert, RedivertError, State, Target, Translator};
 use byway_testing::moving;
 use byway_testing::moving::net::{Net, Plan, server};
 use byway_testing::moving::web::Fault;
 use byway_testing::moving::{REST, http, secs};
 use byway_testing::*;
+
+use super::segments::{self, MINE, NEW, NEXT, OLD, OLD_CLOCK};
 
 fn downloading(plan: Plan) -> Net<HttpGet<4>> {
     let mut net = Net::new(plan, http(), &["/a/3000000", "/b/1000"]);
@@ -223,4 +225,38 @@ fn storage_without_room_refuses() {
         assert_eq!((planned, byway.redivert(server(0), server(1), how)), (expected, expected));
     }
     assert_eq!(byway.generation(), 1);
+}
+
+/// A RST ends the connection while it waits to be handed over, and both ends go on with another attempt. Open again, it
+/// follows the instruction as ever.
+#[test]
+fn a_connection_that_opens_again_still_follows() {
+    let mut net = segments::at_rest::<_, 0>(segments::REST);
+    net.there((ACK, MINE + 9, NEXT), (1_100, OLD_CLOCK + 30), b"question");
+    let _ = net.back(OLD, (ACK, NEXT, MINE + 17), (OLD_CLOCK + 1_151, 1_100), b"");
+    net.byway.redivert(at(OLD), at(NEW), Redivert::HandOverOrReset).expect("there is room");
+    net.mover.poll(net.now, &mut net.byway);
+    assert!(net.own().is_empty(), "its client waits for an answer");
+    net.there((RST, MINE + 17, 0), (1_101, 0), b"");
+    for _ in 0..4 {
+        net.pass(300);
+        net.mover.poll(net.now, &mut net.byway);
+    }
+    assert_eq!(tcp_states(&net.byway), [State::TimeWait]);
+    let (mine, next) = (MINE + (1 << 30), NEXT + (1 << 30));
+    for turn in 0..6 {
+        net.there((ACK, mine, next + turn), (1_102, OLD_CLOCK + 1_151), b"");
+        let _ = net.back(OLD, (ACK, next + turn, mine), (OLD_CLOCK + 1_200, 1_102), b"x");
+    }
+    assert_eq!(tcp_states(&net.byway), [State::Established]);
+    let _ = net.back(OLD, (ACK, next + 6, mine), (OLD_CLOCK + 1_200, 1_102), b"answer");
+    net.there((ACK, mine, next + 12), (1_103, OLD_CLOCK + 1_200), b"");
+    net.pass(1_000);
+    net.mover.poll(net.now, &mut net.byway);
+    let own = net.own();
+    assert!(own.iter().any(|syn| syn.destination == at(NEW) && syn.flags == SYN), "{own:?}");
+}
+
+fn tcp_states<const M: usize>(byway: &Translator<segments::Room<M>>) -> Vec<State> {
+    byway.connections().map(|connection| connection.state).collect()
 }

@@ -97,6 +97,8 @@ impl Table<'_> {
         let hash = self.state.keys.hash_client(client);
         self.count_in(slot, hash, server::NONE);
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
+        // A re-divert may still want it handed over, and no sweep has waited for it.
+        self.state.hand_overs_wanted = true;
     }
 
     fn follow_reset(&mut self, slot: u32, tcp: &mut Tcp, direction: Direction, segment: &Segment) -> Tracked {
