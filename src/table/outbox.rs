@@ -47,35 +47,32 @@ pub(crate) struct Outbox {
 /// often it is called, and no division.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Millionths of a message that are missing from a full bucket.
-    missing: u64,
+    /// Millionths of a message: how much is spent of what one second earns. Less than zero as far as something has been
+    /// earned beyond that.
+    spent: i64,
     filled: Instant,
 }
 
 /// What one message costs, and how many microseconds fill a bucket.
 const MESSAGE: u32 = 1_000_000;
 
-/// What is earned in so many microseconds at this rate per second.
-fn earned(micros: u32, rate: u16) -> u64 {
-    u64::from(micros) * u64::from(rate)
-}
-
 impl Bucket {
-    const NEW: Self = Self { missing: 0, filled: Instant::ZERO };
+    const NEW: Self = Self { spent: 0, filled: Instant::ZERO };
 
-    /// Adds the credit earned since the last call.
+    /// Subtracts what has been earned since the last call. Time does not run backwards.
     fn fill(&mut self, rate: u16, now: Instant) {
-        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros()).min(u64::from(MESSAGE)) as u32;
-        *self = Self { missing: self.missing.saturating_sub(earned(elapsed, rate)), filled: now };
+        let elapsed = now.as_micros().wrapping_sub(self.filled.as_micros()).min(u64::from(MESSAGE));
+        let earned = i64::from(elapsed as u32) * i64::from(rate);
+        *self = Self { spent: (self.spent - earned).max(1 - i64::from(MESSAGE)), filled: now };
     }
 
     /// When there will be enough for a message; `now` if there already is.
     fn next(mut self, rate: u16, now: Instant) -> Instant {
         self.fill(rate, now);
-        // The difference fits in 32 bits.
-        let lacking = (self.missing + 1).saturating_sub(earned(MESSAGE, rate)) as u32;
+        let missing = self.spent + i64::from(MESSAGE) - i64::from(rate) * i64::from(MESSAGE);
         let rate = u32::from(rate);
-        let wait = (lacking + rate.saturating_sub(1)).checked_div(rate).unwrap_or(MESSAGE);
+        // What is missing fits in 32 bits.
+        let wait = (missing.max(0) as u32 + rate.saturating_sub(1)).checked_div(rate).unwrap_or(MESSAGE);
         now + Duration::from_micros(wait.into())
     }
 
@@ -83,9 +80,10 @@ impl Bucket {
     #[inline(never)]
     fn take(&mut self, rate: u16, now: Instant) -> bool {
         self.fill(rate, now);
-        let enough = self.missing < earned(MESSAGE, rate);
+        let after = self.spent + i64::from(MESSAGE);
+        let enough = after <= i64::from(rate) * i64::from(MESSAGE);
         if enough {
-            self.missing += u64::from(MESSAGE);
+            self.spent = after;
         }
         enough
     }

@@ -165,6 +165,11 @@ impl Claims {
         self.syn_data = bytes.min(0xffff) as u16;
     }
 
+    /// Forgets the server's FIN and whether it was heard.
+    pub(super) const fn forget_server(&mut self) {
+        self.sides[1] = 0;
+    }
+
     /// Forgets the claimed numbers and everything about them.
     pub(super) const fn clear_numbers(&mut self) {
         let [client, server] = self.sides;

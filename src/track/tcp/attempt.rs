@@ -77,7 +77,7 @@ impl Tcp {
     /// has given up.
     pub(crate) fn await_another_answer(&mut self, direction: Direction, number: u32) {
         // What is known of a handshake's numbers is too little to tell whether a segment fits.
-        self.claims.set_heard(ToClient, false);
+        self.claims.forget_server();
         let answer =
             if self.has_answered_beside(number) { self.sequences.expected(ToServer) } else { self.claims.numbers[1] };
         self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] }, answer);

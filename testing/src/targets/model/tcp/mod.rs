@@ -306,7 +306,7 @@ impl Tcp {
                         let waiting = if way == Way::Back { known(handshake.attempt) } else { handshake.other };
                         let otherwise = handshake.answer_beside(segment).unwrap_or(UNKNOWN);
                         let attempt = waiting.map(|at| Attempt { otherwise, ..Attempt::asked(at, handshake.data) });
-                        let server = Side { heard: false, ..handshake.server() };
+                        let server = Side { heard: false, fin: Fin::None, ..handshake.server() };
                         let conversation = Conversation::new(handshake.client(), server);
                         self.life = Life::Over(Conversation { attempt, ..conversation });
                     }
