@@ -1,7 +1,8 @@
 //! Whether to change something, what to change, and the outcomes of changes.
 
 use crate::monitor::action::Action;
-use crate::monitor::allocate::{Carries, bearable, equilibrium, optimum, proportional};
+use crate::monitor::allocate::{Carries, bearable, equilibrium, optimum_beside, proportional};
+use crate::monitor::beside::others;
 use crate::monitor::load::Reported;
 use crate::monitor::model::{Estimate, Observation};
 use crate::monitor::settings::Settings;
@@ -230,14 +231,16 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
             _ => Carries { capacity: 0.0, floor: 0.0 },
         });
     // While queues drain, more requests are served than arrive, and more than the model can carry.
-    let rate = bearable(&carries, inputs.rate());
+    let others = others(&carries, &inputs.estimates);
+    let own = bearable(&carries, &others, inputs.rate() - others.iter().sum::<f64>());
+    let rate = own + others.iter().sum::<f64>();
     let mut rates = [0.0; N];
-    let best = optimum(&carries, rate, &mut rates);
+    let best = optimum_beside(&carries, &others, own, &mut rates);
     let mut expect = |weights: &[f64; N]| {
         if settings.holds_connections {
-            proportional(&carries, weights, rate, &mut rates)
+            proportional(&carries, &others, weights, own, &mut rates)
         } else {
-            equilibrium(&carries, weights, rate, &mut rates)
+            equilibrium(&carries, &others, weights, own, &mut rates)
         }
     };
     let response = [expect(&now), expect(&new)];

@@ -31,6 +31,7 @@
 
 mod action;
 mod allocate;
+mod beside;
 mod decide;
 mod load;
 mod model;
@@ -58,7 +59,7 @@ use decide::decide;
 use load::{Reports, correct};
 use slow::{Slowness, Which};
 use standing::Standing;
-use wanted::{BACK, LARGEST, SCALES, Servers, relation, whole};
+use wanted::{BACK, Servers, relation, whole};
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -240,7 +241,7 @@ impl<const N: usize> Monitor<N> {
             back: &back,
             holds_connections: self.settings.holds_connections,
         };
-        if let Some(weights) = whole(&servers.kept(), LARGEST) {
+        if let Some(weights) = whole(&servers.kept(), self.settings.largest) {
             self.adopt(weights);
         }
         self.disturbed = true;
@@ -331,6 +332,7 @@ impl<const N: usize> Monitor<N> {
                     estimate.learn(window, length);
                 }
             }
+            self.divide(length);
         }
         if due && !next.as_ref().is_some_and(Action::ejects) {
             let window = self.window;
@@ -352,7 +354,7 @@ impl<const N: usize> Monitor<N> {
             standing: self.standing,
             back,
             weights: self.weights,
-            largest: LARGEST,
+            largest: self.settings.largest,
             trust: self.trust,
             trigger: next,
             since: self.last_change().map(|decision| decision.inputs.at),
@@ -370,7 +372,7 @@ impl<const N: usize> Monitor<N> {
             return None;
         }
         let mut made = None;
-        for largest in SCALES {
+        for largest in self.settings.scales() {
             inputs.largest = largest;
             made = decide(&inputs, &self.settings);
             // Reports of a time in which these weights were in force before may still be on their way.

@@ -11,6 +11,9 @@ use crate::monitor::allocate::Carries;
 pub struct Observation {
     /// Responses.
     pub answered: u32,
+    /// How many of them were to requests of others, which the monitor's weights do not steer: of another service that
+    /// has this server too. See [`of_others`](Self::of_others).
+    pub others: u32,
     /// Their response times, added up.
     pub response: Duration,
     /// The longest of them, as exactly as a [`Histogram`](crate::Histogram) knows it; zero if that is not known.
@@ -33,6 +36,7 @@ impl Observation {
     /// Nothing was observed.
     pub const NONE: Self = Self {
         answered: 0,
+        others: 0,
         response: Duration::ZERO,
         slowest: Duration::ZERO,
         failures: 0,
@@ -50,6 +54,7 @@ impl Observation {
         let connecting = interval.connecting;
         Self {
             answered: u32::try_from(interval.response.count()).unwrap_or(u32::MAX),
+            others: 0,
             response: interval.response.total(),
             slowest: interval.response.percentile(100.0).unwrap_or(Duration::ZERO),
             failures: interval.ends.failures().wrapping_add(interval.unreachable),
@@ -61,9 +66,19 @@ impl Observation {
         }
     }
 
+    /// The same, of requests that the monitor's weights do not steer, such as those of another service that has this
+    /// server too. [`merge`](Self::merge) it with what was counted of the monitor's own: the capacity of a server is
+    /// estimated from all of its requests, and its own get what is best for all of them together.
+    #[must_use]
+    pub const fn of_others(mut self) -> Self {
+        self.others = self.answered;
+        self
+    }
+
     /// Adds what was counted in the interval after this one.
     pub fn add(&mut self, later: &Self) {
         self.answered = self.answered.saturating_add(later.answered);
+        self.others = self.others.saturating_add(later.others);
         self.response = self.response.saturating_add(later.response);
         self.slowest = self.slowest.max(later.slowest);
         self.failures = self.failures.saturating_add(later.failures);
@@ -112,6 +127,10 @@ pub struct Estimate {
     pub rate: f64,
     /// How many requests usually wait there at once: follows a rise slowly.
     pub waiting: f64,
+    /// Requests of [others](Observation::others) a second that it has served, smoothed.
+    pub others: f64,
+    /// The part of its capacity that is for the monitor's own requests: 1 if there are no others.
+    pub part: f64,
 }
 
 /// What is usual at a server, in seconds.
@@ -135,7 +154,8 @@ const CREEP: f64 = 1.02;
 
 impl Estimate {
     /// Nothing is known.
-    pub const UNKNOWN: Self = Self { capacity: 0.0, floor: 0.0, response: 0.0, rate: 0.0, waiting: 0.0 };
+    pub const UNKNOWN: Self =
+        Self { capacity: 0.0, floor: 0.0, response: 0.0, rate: 0.0, waiting: 0.0, others: 0.0, part: 1.0 };
 
     /// Whether anything is known.
     #[must_use]
@@ -153,6 +173,8 @@ impl Estimate {
             return;
         }
         let is_crowded = self.is_crowded(seen, seconds);
+        let others = f64::from(seen.others) / seconds;
+        self.others = if self.is_known() { 0.7 * self.others + 0.3 * others } else { others };
         let waiting = f64::from(seen.waiting);
         self.waiting = waiting.min(self.waiting * RISE + 1.0).max(0.7 * self.waiting + 0.3 * waiting.min(self.waiting));
         let rate = f64::from(seen.answered) / seconds;

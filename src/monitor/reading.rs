@@ -186,6 +186,7 @@ impl Observation {
             _ => self.silent.min(other.silent),
         };
         self.answered = self.answered.saturating_add(other.answered);
+        self.others = self.others.saturating_add(other.others);
         self.response = self.response.saturating_add(other.response);
         self.slowest = self.slowest.max(other.slowest);
         self.failures = self.failures.saturating_add(other.failures);

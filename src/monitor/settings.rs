@@ -48,6 +48,11 @@ pub struct Settings {
     /// time, up to [`longest_dwell`](Self::longest_dwell). Zero: never, since a small weight is enough where each
     /// request is a connection.
     pub slow: f64,
+    /// The largest weight of a decision: 20 000, or up to 300 less where the same weights with a larger one were in
+    /// force a short time ago (reports name the weights that they were measured under). Where several monitors decide
+    /// about services that have a server in common, other numbers for each of them, such as 19 993 and 19 986, show
+    /// whose weight a report names. At least 1000 is used.
+    pub largest: u16,
 }
 
 impl Settings {
@@ -68,7 +73,16 @@ impl Settings {
         longest_delay: Duration::from_secs(15),
         holds_connections: false,
         slow: 0.0,
+        largest: 20_000,
     };
+}
+
+impl Settings {
+    /// The largest weights that decisions may have, the usual one first.
+    pub(super) fn scales(&self) -> [u16; 4] {
+        let largest = self.largest.max(1_000);
+        [largest, largest - 100, largest - 200, largest - 300]
+    }
 }
 
 impl Default for Settings {

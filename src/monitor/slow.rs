@@ -3,7 +3,8 @@
 
 use crate::monitor::Monitor;
 use crate::monitor::action::Action;
-use crate::monitor::allocate::{Carries, bearable, optimum};
+use crate::monitor::allocate::{Carries, bearable, optimum_beside};
+use crate::monitor::beside::others;
 use crate::monitor::model::{FEW, Observation};
 use crate::monitor::standing::{Rest, Standing};
 use crate::time::Instant;
@@ -139,10 +140,11 @@ impl<const N: usize> Monitor<N> {
             Some(estimate) if self.is_in_use(other) => estimate.carries(),
             _ => Carries { capacity: 0.0, floor: 0.0 },
         });
-        let asked = f64::from(waiting) + self.window.iter().map(|seen| f64::from(seen.answered)).sum::<f64>();
-        let rate = bearable(&carries, asked / seconds.max(1e-6));
+        let own = self.window.iter().map(|seen| f64::from(seen.answered.saturating_sub(seen.others)));
+        let (asked, others) = (f64::from(waiting) + own.sum::<f64>(), others(&carries, &self.estimates));
+        let rate = bearable(&carries, &others, asked / seconds.max(1e-6));
         let mut rates = [0.0; N];
-        optimum(&carries, rate, &mut rates);
+        optimum_beside(&carries, &others, rate, &mut rates);
         let servers = carries.iter().filter(|carries| carries.capacity > 0.0).count();
         let least = self.settings.least_moved * rate / servers.max(1) as f64;
         rates.get(server).is_some_and(|share| *share > least)

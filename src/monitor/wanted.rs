@@ -2,6 +2,7 @@
 //! standing, as they are now.
 
 use crate::monitor::model::{Estimate, Observation};
+use crate::monitor::settings::Settings;
 use crate::monitor::standing::Standing;
 
 /// Where connections stay, a server that is tried gets this part of an equal share at first, and four times as much at
@@ -9,11 +10,8 @@ use crate::monitor::standing::Standing;
 const TRIAL: f64 = 0.05;
 /// ... and one that comes back gets at least this.
 pub(super) const BACK: f64 = 0.15;
-/// The largest weight.
-pub(super) const LARGEST: u16 = SCALES[0];
-/// The largest weight where the same weights with a larger one were in force a short time ago: a report names the weights
-/// that it was measured under, and must not be taken for one of the present ones.
-pub(super) const SCALES: [u16; 4] = [20_000, 19_900, 19_800, 19_700];
+/// The largest weight where nothing else is known.
+pub(super) const LARGEST: u16 = Settings::DEFAULT.largest;
 
 /// What the weights of servers follow from.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +70,7 @@ impl<'a, const N: usize> Servers<'a, N> {
     fn wanted(&self, is_by_capacity: bool) -> [f64; N] {
         let serving = || self.each().filter(Server::serves);
         let known = || serving().filter(|server| server.estimate.is_known());
-        let capacity: f64 = known().map(|server| server.estimate.capacity).sum();
+        let capacity: f64 = known().map(|server| server.estimate.capacity * server.estimate.part).sum();
         let weight: f64 = known().map(|server| server.weight).sum();
         // What a unit of weight can carry, by the servers in use of which something is known.
         let is_known = capacity > 0.0 && weight > 0.0;
@@ -87,7 +85,7 @@ impl<'a, const N: usize> Servers<'a, N> {
         for (place, server) in wanted.iter_mut().zip(self.each()) {
             let counts = server.estimate.is_known() && (is_by_capacity || server.back.is_some() && is_known);
             *place = match (server.standing, server.back) {
-                (Standing::In, _) if counts => server.estimate.capacity,
+                (Standing::In, _) if counts => server.estimate.capacity * server.estimate.part,
                 (Standing::In, Some(relation)) => relation * mean * scale,
                 (Standing::In, None) => server.weight * scale,
                 (Standing::Out(_), _) if !is_left => server.weight * scale,

@@ -438,6 +438,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
     (number(), [time(), time()], number(), number(), time(), number(), time(), time()).prop_map(
         |(answered, [response, slowest], failures, unanswered, unanswered_waited, waiting, waited, silent)| {
             Observation {
+                others: failures,
                 answered,
                 response,
                 slowest,

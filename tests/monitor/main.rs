@@ -1,5 +1,6 @@
 //! The decisions of the monitor.
 
+mod beside;
 mod decisions;
 mod late;
 mod load;
