@@ -1,10 +1,14 @@
 //! The network monitor's closed loop, in one process and in simulated time.
 //!
-//! `cargo run --release --example monitor [-- --seconds 60] [--seed 1] [--adverse] [--svg docs/monitor.svg]`
+//! `cargo run --release --example monitor [-- --seconds 60] [--seed 1] [--adverse] [--services] [--svg docs/monitor.svg]`
 
 mod chart;
 mod hearing;
+mod joint;
+mod offers;
+mod packets;
 mod servers;
+mod several;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -31,6 +35,11 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
             Long("seed") => seed = arguments.value()?.parse()?,
             // The monitor hears two translators badly: late, with losses, and with other clocks.
             Long("adverse") => hearing = Hearing::BAD,
+            // Several services on the same servers instead.
+            Long("services") => {
+                several::table();
+                return Ok(());
+            }
             Long("svg") => svg = Some(arguments.value()?),
             _ => return Err(argument.unexpected().into()),
         }

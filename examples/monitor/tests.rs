@@ -119,7 +119,7 @@ fn equal_servers_are_left_alone() {
             .iter()
             .map(|seed| {
                 let mut world = World::new(policy, *seed, true);
-                world.run(&steady, SECONDS, true);
+                world.run(&steady, SECONDS);
                 summary(&world.into_seen(), 0.0, SECONDS, 99.0).0
             })
             .collect();
@@ -137,7 +137,7 @@ fn without_its_monitor_everything_goes_on() {
     let p99 = |dies: f64| {
         let mut world = World::new(Policy::Monitor, 5, false);
         world.kill_monitor_at(dies);
-        world.run(&steady, 60.0, false);
+        world.run(&steady, 60.0);
         summary(&world.into_seen(), 20.0, 60.0, 99.0).0
     };
     let (killed, alive) = (p99(20.0), p99(f64::INFINITY));
@@ -224,9 +224,9 @@ fn a_server_that_fails_fast_attracts_few_at_low_load() {
         let phase = |wrong| Phase { name: "5 % load", load: 0.05, wrong };
         let each = SEEDS.iter().map(|seed| {
             let mut world = World::new(Policy::Monitor, *seed, equal);
-            world.run(&phase(None), SECONDS / 2.0, equal);
-            world.run(&phase(Some((wrong, 1.0, Health::Fails(1.0)))), SECONDS, equal);
-            world.run(&phase(None), SECONDS / 4.0, equal);
+            world.run(&phase(None), SECONDS / 2.0);
+            world.run(&phase(Some((wrong, 1.0, Health::Fails(1.0)))), SECONDS);
+            world.run(&phase(None), SECONDS / 4.0);
             let seen = world.into_seen();
             let is_back = |decision: &byway::monitor::Decision<6>| decision.weights[wrong] != 0;
             assert!(seen.decisions.last().is_some_and(is_back), "it is out of use");
@@ -268,7 +268,7 @@ fn a_load_that_lies_costs_little() {
         let phase = Phase { name: "a lie", load: 0.75, wrong: None };
         let p99 = |policy, liar| {
             let mut world = World::heard(policy, 3, false, Hearing { liar, ..Hearing::GOOD });
-            world.run(&phase, SECONDS, false);
+            world.run(&phase, SECONDS);
             summary(&world.into_seen(), 10.0, SECONDS, 99.0).0
         };
         let (with, least) = (p99(Policy::Loads, Some((server, share))), p99(Policy::LeastConnections, None));

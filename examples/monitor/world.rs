@@ -1,24 +1,27 @@
 //! Clients, servers, a real translator between them, and who sets its weights, in simulated time.
 
+mod reports;
+
 use core::cmp::Reverse;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use std::collections::{BinaryHeap, VecDeque};
 
-use byway::monitor::{Decision, LoadKind, LoadReading, LoadSample, Monitor, Observation, Reading, Settings};
-use byway::{Config, Divert, Heap, Instant, Measurements, Translator, Verdict, Weighted};
+use byway::monitor::{Decision, LoadKind, LoadReading, Monitor, Reading, Settings};
+use byway::{Config, Divert, Heap, Instant, Translator, Verdict, Weighted};
 
+use self::reports::Report;
 use crate::hearing::Hearing;
+use crate::joint;
+use crate::offers::{Scene, address_of};
+use crate::packets::{ACK, FIN, RST, SYN, client_of, segment};
 use crate::servers::{Health, SERVERS, Server, WORK, WORKERS};
 use byway_testing::random::Dice;
 
-const N: usize = SERVERS.len();
-const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+pub(crate) const N: usize = SERVERS.len();
 /// A client gives up after so many seconds.
 const PATIENCE: f64 = 2.0;
 /// How often what was measured is read.
 const READ: f64 = 0.25;
-/// How many of these pass between two reports of a server's own load.
-const SCRAPE: u64 = 8;
 
 /// Who chooses servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +36,12 @@ pub(crate) enum Policy {
     Monitor,
     /// The same, where servers report their load too.
     Loads,
+    /// The same, where the monitors of several services take all requests of a server for their own.
+    Apart,
     /// The fewest for what a server can really carry, known at once.
     Clairvoyant,
+    /// The shares that are best for all services together, known at once.
+    Joint,
 }
 
 /// What happens, and how long it lasts.
@@ -56,20 +63,11 @@ pub(crate) const PHASES: [Phase; 6] = [
     Phase { name: "75 % load", load: 0.75, wrong: None },
 ];
 
-/// What a translator has measured.
-struct Report {
-    due: f64,
-    translator: usize,
-    at: Instant,
-    measured: [Option<Measurements>; N],
-    /// Those that its rule had then.
-    weights: [u16; N],
-}
-
 /// One request, as its client knows it.
 struct Request {
     begun: f64,
     work: f64,
+    service: usize,
     server: usize,
     alternative: SocketAddrV4,
     over: bool,
@@ -119,10 +117,11 @@ pub(crate) struct World {
     hearing: Hearing,
     /// Reports that have not arrived yet.
     reports: VecDeque<Report>,
-    readings: Vec<[Reading; N]>,
-    /// The weights in force, and those in the last report of each translator.
-    weights: [u16; N],
-    reported: Vec<[u16; N]>,
+    /// By translator and service.
+    readings: Vec<Vec<[Reading; N]>>,
+    /// The weights in force by service, and those in the last report of each translator.
+    weights: Vec<[u16; N]>,
+    reported: Vec<Vec<[u16; N]>>,
     loads: [LoadReading; N],
     reads: u64,
     /// What is lost is drawn from numbers of its own, so that the arrivals stay the same.
@@ -135,7 +134,8 @@ pub(crate) struct World {
     dice: Dice,
     rate: f64,
     policy: Policy,
-    monitor: Monitor<N>,
+    scene: Scene,
+    monitors: Vec<Monitor<N>>,
     seen: Seen,
     /// The monitor is killed at this time.
     dies: f64,
@@ -143,30 +143,6 @@ pub(crate) struct World {
 
 fn server_at(number: usize) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(20, 0, 0, 1 + number as u8), 80)
-}
-
-fn client_of(request: usize) -> SocketAddrV4 {
-    let address = Ipv4Addr::from_bits(0x0100_0001 + (request / 50_000) as u32 + 7 * (request % 4_096) as u32 * 64);
-    SocketAddrV4::new(address, 1_024 + (request % 50_000) as u16)
-}
-
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-
-/// A TCP segment, with `data` bytes. The translator updates checksums and does not judge them, so they are left zero.
-fn segment(from: SocketAddrV4, to: SocketAddrV4, flags: u8, numbers: [u32; 2], data: usize) -> Vec<u8> {
-    let mut packet = vec![0; 40 + data];
-    packet[..12].copy_from_slice(&[0x45, 0, 0, 40 + data as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-    packet[12..16].copy_from_slice(&from.ip().octets());
-    packet[16..20].copy_from_slice(&to.ip().octets());
-    packet[20..22].copy_from_slice(&from.port().to_be_bytes());
-    packet[22..24].copy_from_slice(&to.port().to_be_bytes());
-    packet[24..28].copy_from_slice(&numbers[0].to_be_bytes());
-    packet[28..32].copy_from_slice(&numbers[1].to_be_bytes());
-    packet[32..36].copy_from_slice(&[0x50, flags, 0x20, 0]);
-    packet
 }
 
 impl World {
@@ -177,7 +153,13 @@ impl World {
 
     /// The same, where the monitor hears its translators like this.
     pub(crate) fn heard(policy: Policy, seed: u64, equal: bool, hearing: Hearing) -> Self {
-        let speeds = SERVERS.map(|(speed, _)| if equal { 1.0 } else { speed });
+        Self::in_scene(policy, seed, Scene::usual(equal), hearing)
+    }
+
+    /// The same in a scene.
+    pub(crate) fn in_scene(policy: Policy, seed: u64, scene: Scene, hearing: Hearing) -> Self {
+        let (speeds, services) = (scene.speeds, scene.offers.len());
+        let deciders = scene.offers.iter().map(|offer| offer.monitor + 1).max().unwrap_or(0);
         let translator = |number: usize| {
             let at = |last| Ipv4Addr::new(10, 10, 10 + number as u8, last);
             let config =
@@ -189,9 +171,9 @@ impl World {
             translators: (0..hearing.translators).map(translator).collect(),
             hearing,
             reports: VecDeque::new(),
-            readings: vec![[Reading::default(); N]; hearing.translators],
-            weights: [0; N],
-            reported: vec![[0; N]; hearing.translators],
+            readings: vec![vec![[Reading::default(); N]; services]; hearing.translators],
+            weights: vec![[0; N]; services],
+            reported: vec![vec![[0; N]; services]; hearing.translators],
             loads: [busy; N],
             reads: 0,
             luck: Dice(!seed),
@@ -203,15 +185,26 @@ impl World {
             dice: Dice(seed),
             rate: 1.0,
             policy,
-            monitor: Monitor::new(Settings::default(), [10_000; N]),
+            monitors: vec![],
+            scene,
             seen: Seen { requests: Vec::new(), decisions: Vec::new(), moved: Vec::new(), dropped: 0 },
             dies: f64::INFINITY,
         };
         let nominal = speeds.map(|speed| (speed * 4_000.0) as u16);
-        world.set_weights(match policy {
-            Policy::Static | Policy::Clairvoyant => nominal,
-            Policy::LeastConnections | Policy::Alone | Policy::Monitor | Policy::Loads => [10_000; N],
-        });
+        for monitor in 0..deciders {
+            let has = |server: usize| {
+                world.scene.offers.iter().any(|offer| offer.monitor == monitor && offer.servers[server])
+            };
+            let weights = core::array::from_fn(|server| if has(server) { 10_000 } else { 0 });
+            world.monitors.push(Monitor::new(Settings::default(), weights));
+        }
+        for service in 0..services {
+            let weights = match policy {
+                Policy::Static | Policy::Clairvoyant | Policy::Joint => nominal,
+                _ => [10_000; N],
+            };
+            world.set_weights(service, &weights);
+        }
         world.at(0.0, Event::Arrive);
         world.at(READ, Event::Read);
         world
@@ -222,11 +215,13 @@ impl World {
         self.dies = seconds;
     }
 
-    fn set_weights(&mut self, weights: [u16; N]) {
-        self.weights = weights;
-        let group: Vec<_> =
-            weights.iter().enumerate().map(|(n, weight)| Weighted::new(server_at(n), *weight)).collect();
-        let divert = Divert::new(SERVICE).to_group(&group);
+    fn set_weights(&mut self, service: usize, weights: &[u16; N]) {
+        let offer = &self.scene.offers[service];
+        let weights = offer.mask(weights);
+        self.weights[service] = weights;
+        let own = (0..N).filter(|server| offer.servers[*server]);
+        let group: Vec<_> = own.map(|n| Weighted::new(server_at(n), weights[n])).collect();
+        let divert = Divert::new(address_of(service)).to_group(&group);
         let divert = match self.policy {
             Policy::Static => divert,
             Policy::Alone => divert.least_loaded().ejecting(),
@@ -261,7 +256,8 @@ impl World {
     }
 
     fn client_sends(&mut self, request: usize, flags: u8, numbers: [u32; 2], data: usize) -> Option<Vec<u8>> {
-        self.translate(request, segment(client_of(request), SERVICE, flags, numbers, data))
+        let service = address_of(self.requests[request].service);
+        self.translate(request, segment(client_of(request), service, flags, numbers, data))
     }
 
     fn server_sends(&mut self, request: usize, flags: u8, numbers: [u32; 2], data: usize) {
@@ -270,8 +266,8 @@ impl World {
     }
 
     /// Goes through a phase.
-    pub(crate) fn run(&mut self, phase: &Phase, seconds: f64, equal: bool) {
-        let speeds = SERVERS.map(|(speed, _)| if equal { 1.0 } else { speed });
+    pub(crate) fn run(&mut self, phase: &Phase, seconds: f64) {
+        let speeds = self.scene.speeds;
         let mut truth = speeds.map(|speed| (speed * 4_000.0) as u16);
         for (number, speed) in speeds.into_iter().enumerate() {
             let (slower, health) = match phase.wrong {
@@ -288,11 +284,17 @@ impl World {
                 begun.into_iter().for_each(|(request, after)| self.at(self.now + after, Event::Done(request)));
             }
         }
-        if self.policy == Policy::Clairvoyant {
-            self.set_weights(truth);
-        }
         let all: f64 = speeds.iter().sum::<f64>() * WORKERS as f64 / WORK;
         self.rate = phase.load * all;
+        match self.policy {
+            Policy::Clairvoyant => (0..self.weights.len()).for_each(|service| self.set_weights(service, &truth)),
+            Policy::Joint => {
+                let now: [f64; N] = core::array::from_fn(|n| f64::from(truth[n]) / 4_000.0);
+                let best = joint::weights(&now, &self.scene.offers, self.rate);
+                best.iter().enumerate().for_each(|(service, weights)| self.set_weights(service, weights));
+            }
+            _ => {}
+        }
         let end = self.now + seconds;
         while self.events.peek().is_some_and(|Reverse(at)| at.0 < end) {
             if let Some(Reverse(At(time, _, event))) = self.events.pop() {
@@ -303,8 +305,30 @@ impl World {
         self.now = end;
     }
 
+    /// How long a packet takes to a request's server and back.
+    fn floor(&self, request: usize) -> f64 {
+        let Request { service, server, .. } = self.requests[request];
+        self.scene.offers[service].floors[server]
+    }
+
+    /// Which service the next request is for.
+    fn draw_service(&mut self) -> usize {
+        let offers = &self.scene.offers;
+        if offers.len() == 1 {
+            return 0;
+        }
+        let mut left = self.dice.unit();
+        offers
+            .iter()
+            .position(|offer| {
+                left -= offer.share;
+                left < 0.0
+            })
+            .unwrap_or(offers.len() - 1)
+    }
+
     fn respond(&mut self, request: usize) {
-        let floor = SERVERS[self.requests[request].server].1;
+        let floor = self.floor(request);
         self.at(self.now + floor / 2.0, Event::Respond(request));
     }
 
@@ -314,9 +338,16 @@ impl World {
                 let next = self.now + self.dice.exponential(1.0 / self.rate);
                 self.at(next, Event::Arrive);
                 let request = self.requests.len();
-                let work = self.dice.log_normal(WORK);
+                let (work, service) = (self.dice.log_normal(WORK), self.draw_service());
                 let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-                self.requests.push(Request { begun: self.now, work, server: 0, alternative: nowhere, over: false });
+                self.requests.push(Request {
+                    begun: self.now,
+                    work,
+                    service,
+                    server: 0,
+                    alternative: nowhere,
+                    over: false,
+                });
                 let Some(syn) = self.client_sends(request, SYN, [1_000, 0], 0) else {
                     return self.finish(request, true);
                 };
@@ -324,13 +355,13 @@ impl World {
                 let (server, port) = (usize::from(syn[19]) - 1, u16::from_be_bytes([syn[20], syn[21]]));
                 self.requests[request].server = server;
                 self.requests[request].alternative = SocketAddrV4::new(address(12), port);
-                self.at(self.now + SERVERS[server].1, Event::Accept(request));
+                self.at(self.now + self.floor(request), Event::Accept(request));
                 self.at(self.now + PATIENCE, Event::Timeout(request));
             }
             Event::Accept(request) => {
                 self.server_sends(request, SYN | ACK, [5_000, 1_001], 0);
                 self.client_sends(request, ACK, [1_001, 5_001], 100);
-                let floor = SERVERS[self.requests[request].server].1;
+                let floor = self.floor(request);
                 self.at(self.now + floor / 2.0, Event::Serve(request));
             }
             Event::Serve(request) => {
@@ -338,7 +369,7 @@ impl World {
                 if let Health::Fails(share) = self.servers[number].health
                     && self.dice.unit() < share
                 {
-                    self.at(self.now + SERVERS[number].1 / 2.0, Event::Refuse(request));
+                    self.at(self.now + self.floor(request) / 2.0, Event::Refuse(request));
                 } else if let Some((begun, after)) = self.servers[number].take(request, work) {
                     self.at(self.now + after, Event::Done(begun));
                 }
@@ -387,72 +418,6 @@ impl World {
         self.seen.requests.push((*begun, took, failed, *server));
     }
 
-    /// What the monitor does, four times a second.
-    fn read(&mut self) {
-        self.at(self.now + READ, Event::Read);
-        for number in 0..self.translators.len() {
-            let at = self.clock(number);
-            let translator = &mut self.translators[number];
-            translator.poll(at);
-            let measured = core::array::from_fn(|server| translator.measurements_of(server_at(server)));
-            if self.luck.unit() >= self.hearing.lost {
-                let (due, weights) = (self.now + self.hearing.late, self.weights);
-                self.reports.push_back(Report { due, translator: number, at, measured, weights });
-            }
-        }
-        if !matches!(self.policy, Policy::Monitor | Policy::Loads) || self.now >= self.dies {
-            return self.reports.clear();
-        }
-        let now = Instant::from_micros((self.now * 1e6) as u64);
-        self.reads += 1;
-        if self.policy == Policy::Loads && self.reads.is_multiple_of(SCRAPE) {
-            self.scrape(now);
-        }
-        let mut seen = [Observation::default(); N];
-        while let Some(report) = self.reports.pop_front_if(|report| report.due <= self.now) {
-            self.reported[report.translator] = report.weights;
-            for ((seen, reading), measured) in
-                seen.iter_mut().zip(&mut self.readings[report.translator]).zip(report.measured)
-            {
-                if let Some(Ok(Some(new))) = measured.map(|measured| reading.take(report.at, &measured)) {
-                    seen.merge(&new);
-                }
-            }
-        }
-        let is_current = self.reported.iter().all(|weights| *weights == self.weights);
-        if let Some(decision) = self.monitor.observe_late(now, &seen, is_current).copied() {
-            let shares = |weights: [u16; N]| {
-                let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-                weights.map(|w| f64::from(w) / sum)
-            };
-            let (old, new) = (shares(decision.inputs.weights), shares(decision.weights));
-            let moved = old.iter().zip(new).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0;
-            self.seen.moved.push((self.now, moved));
-            self.seen.decisions.push(decision);
-            self.set_weights(decision.weights);
-        }
-        // Outcomes become known later.
-        for decision in self.monitor.decisions() {
-            if let Some(mine) = self.seen.decisions.iter_mut().rev().find(|mine| mine.number == decision.number) {
-                mine.outcome = decision.outcome;
-            }
-        }
-    }
-
-    /// Reads the load that each server reports.
-    fn scrape(&mut self, now: Instant) {
-        for (number, reading) in self.loads.iter_mut().enumerate() {
-            let busy = LoadSample { at: now, value: self.servers[number].worked, series: WORKERS as u32, stamp: None };
-            let load = match self.hearing.liar {
-                Some((liar, share)) if liar == number => byway::monitor::Load::new(share, now),
-                _ => reading.take(&busy).ok().flatten(),
-            };
-            if let Some(load) = load {
-                self.monitor.report_load(number, load);
-            }
-        }
-    }
-
     pub(crate) fn into_seen(self) -> Seen {
         self.seen
     }
@@ -481,7 +446,7 @@ pub(crate) fn summary(seen: &Seen, from: f64, to: f64, percent: f64) -> (f64, f6
 pub(crate) fn run(policy: Policy, seed: u64, seconds: f64, hearing: Hearing) -> Seen {
     let mut world = World::heard(policy, seed, false, hearing);
     for phase in &PHASES {
-        world.run(phase, seconds, false);
+        world.run(phase, seconds);
     }
     world.into_seen()
 }
