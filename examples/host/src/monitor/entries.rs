@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use byway::Target;
 
+use super::beside::Owner;
 use super::listed::Listed;
 use super::run::{Run, SETTLED};
 use super::service::State;
@@ -18,6 +19,8 @@ pub(super) struct Entries {
     arriving: HashMap<u32, (Target, u16)>,
     /// Servers that stand at more than one position of a shard: in several rules.
     repeated: HashSet<Target>,
+    /// By position: whose requests those of an entry are.
+    pub(super) owners: HashMap<u32, Owner>,
     /// Whether the report that is arriving has named another weight than the one in force.
     is_other: bool,
     /// Whether the rules were already listed because of that.

@@ -198,6 +198,10 @@ pub fn explain(entry: &Value) -> String {
             input["waiting"],
             number("capacity")
         );
+        if number("others") > 0.0 {
+            let (others, part) = (number("others"), number("part") * 100.0);
+            said += &format!("    {others:.0} requests a second there are of others, beside whom {part:.0} % of it are for this service\n");
+        }
         let reported = |field: &str| input["reported"][field].as_f64();
         if let (Some(load), Some(age), Some(correction)) = (reported("load"), reported("age"), reported("correction")) {
             let (load, change) = (load * 100.0, (correction - 1.0) * 100.0);

@@ -123,7 +123,7 @@ pub struct Link {
     missed: u64,
     listing: Vec<Listed>,
     /// Whether a listing is under way, with the generation that its first page had, once that is there.
-    is_listing: bool,
+    pub(super) is_listing: bool,
     listed_at: Option<u32>,
     /// Whether it has to be listed again after that.
     list_again: bool,

@@ -5,6 +5,7 @@
 //!   run        the loop: reports in, decisions out; send: instructions, results: what comes of them; orders: operators'
 //!              commands; reload: the configuration read anew
 //!   service    what is thought of one service, and what follows from it
+//!   beside     servers that several services have: whose requests are whose
 //!   rules      what stands above the model: limits, maintenance, operators' pins; window: when
 //!   link       the session with one translator; listed: its rules; lead: which of several monitors acts there
 //!   loads      what servers report of themselves; scrape: asks for it; exposition: reads it
@@ -13,6 +14,7 @@
 //!   client     the same API for the command line
 //! ```
 
+mod beside;
 pub mod client;
 mod entries;
 pub mod exposition;

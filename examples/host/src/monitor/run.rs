@@ -292,10 +292,12 @@ impl Run {
             Heard::Changed(number, result) => self.changed(number, &name, result),
             Heard::Server { target, weight, position, seen, times, connections } => {
                 let now = self.now();
+                let owner = self.owner_of(place, target, position, weight);
                 for service in 0..self.services.len() {
                     let servers = &self.services[service].service.servers;
                     let Some(server) = servers.iter().position(|server| server.target == target) else { continue };
                     if let Some(seen) = seen {
+                        let seen = if Self::is_of_others(owner, service) { seen.of_others() } else { seen };
                         let each = self.fresh.entry((service, server)).or_default();
                         each.entry((place, position)).and_modify(|before| before.add(&seen)).or_insert(seen);
                         self.services[service].note_times(now, server, &times);
@@ -312,6 +314,7 @@ impl Run {
     /// The rules of a translator are known: its weights are taken over, or it is given those that the others have.
     pub(super) fn listed(&mut self, place: usize) {
         self.note_leads();
+        self.forget_weights(place);
         (self.unchecked[place], self.unread[place]) = (true, false);
         if !self.acts_at(place) {
             return self.watch(place);
@@ -436,6 +439,7 @@ impl Run {
         self.ask_again();
         self.read_again();
         self.keep_extra();
+        self.tell_apart();
         let mut awaited = core::mem::take(&mut self.awaited);
         awaited.retain(|(service, number, entry)| match self.services[*service].outcome(*number) {
             Some(Some(outcome)) => {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use self::tell::cause;
+use super::beside::largest;
 use super::rules::{Demands, Each, Pins};
 use crate::config::monitor::{Rule, Service};
 
@@ -70,12 +71,13 @@ pub struct State {
     pub(super) is_late: bool,
 }
 
-fn settings(service: &Service) -> Settings {
+fn settings(service: &Service, place: usize) -> Settings {
     let mut settings = Settings::DEFAULT;
     settings.most_moved = f64::from(service.most_moved) / 100.0;
     settings.dwell = service.dwell;
     settings.holds_connections = service.rebalance;
     settings.slow = f64::from(service.slow);
+    settings.largest = largest(place);
     settings
 }
 
@@ -87,7 +89,7 @@ impl State {
         service.servers.iter().zip(&mut weights).for_each(|(server, weight)| *weight = server.weight);
         Self {
             demands: Demands::at(Timestamp::UNIX_EPOCH, &[], place, service.servers.len(), &pins),
-            model: Box::new(Monitor::new(settings(&service), weights)),
+            model: Box::new(Monitor::new(settings(&service, place), weights)),
             kept: shares(&weights),
             held: Default::default(),
             in_force: None,
@@ -129,7 +131,7 @@ impl State {
 
     /// Takes over the settings of a file that was read anew.
     pub fn configure(&mut self, service: Service) {
-        self.model.configure(settings(&service));
+        self.model.configure(settings(&service, self.place));
         self.service = service;
     }
 

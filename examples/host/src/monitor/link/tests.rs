@@ -243,7 +243,7 @@ fn a_server_in_another_rule_hides_no_late_report() {
 }
 
 /// Advances the time.
-fn pass(run: &mut Run, time: Duration) {
+pub(in crate::monitor) fn pass(run: &mut Run, time: Duration) {
     run.start = run.start.checked_sub(time).unwrap();
 }
 

@@ -87,6 +87,8 @@ impl State {
                 "floor": estimate.floor,
                 "response": estimate.response,
                 "rate": estimate.rate,
+                "others": estimate.others,
+                "part": estimate.part,
                 "reported": told(reported[server]),
             })
         });
@@ -118,9 +120,10 @@ impl State {
         if !all.iter().all(|server| estimates[*server].is_known()) {
             return weights;
         }
-        let sum: f64 = all.iter().map(|server| estimates[*server].capacity).sum();
+        let carries = |server: usize| estimates[server].capacity * estimates[server].part;
+        let sum: f64 = all.iter().map(|server| carries(*server)).sum();
         let mut aim: Each<f64> = Default::default();
-        all.iter().for_each(|server| aim[*server] = estimates[*server].capacity / sum.max(1e-9));
+        all.iter().for_each(|server| aim[*server] = carries(*server) / sum.max(1e-9));
         aim
     }
 
@@ -147,6 +150,8 @@ impl State {
                 "share": share(&in_force, server),
                 "proposed": aim[server],
                 "capacity": estimate.capacity,
+                "others": estimate.others,
+                "part": estimate.part,
                 "rate": estimate.rate,
                 "reported": told(reported[server]),
                 "median": millis(lately.percentile(50.0)),

@@ -233,3 +233,37 @@ fn reports_may_be_lost_and_come_twice() {
     there.join().unwrap();
     again.join().unwrap();
 }
+
+/// Two services have two servers in common. Each monitor counts the requests of the other one apart: the weights, which are made
+/// different for that, show whose an entry is.
+#[test]
+fn services_with_the_same_servers_are_told_apart() {
+    const OTHER: &str = "100.100.100.101:80";
+    let served = translator(anywhere(), true);
+    let other = format!("[[service]]\nname = \"mail\"\ndivert = \"{OTHER}\"\nservers = {:?}\n", &SERVERS[1..]);
+    let monitor = Monitor::with("told-apart", &[served.at], &other);
+    let _traffic = [Traffic::start(&served, [5; 3]), Traffic::of(&served, OTHER, [5; 3])];
+    let of_other = || {
+        let byway = served.byway.lock().unwrap();
+        let rule = byway.diverts().find(|rule| rule.matches() == at(OTHER).into());
+        rule.map_or(Vec::new(), |rule| rule.servers().map(|(server, _)| server.weight).collect::<Vec<_>>())
+    };
+    wait("the weights differ", || {
+        let (web, mail) = (weights(&served), of_other());
+        mail.len() == 2 && !mail.contains(&0) && web[1] != mail[0] && web[2] != mail[1]
+    });
+    wait("both are counted apart", || {
+        let state = monitor.state();
+        let Some(state) =
+            state.find('{').and_then(|start| serde_json::from_str::<serde_json::Value>(&state[start..]).ok())
+        else {
+            return false;
+        };
+        let others = |service: usize, server: usize| {
+            state["services"][service]["servers"][server]["others"].as_f64().unwrap_or(0.0)
+        };
+        others(0, 0) == 0.0
+            && [(0, 1), (0, 2), (1, 0), (1, 1)].into_iter().all(|(service, server)| others(service, server) > 20.0)
+    });
+    assert!(monitor.says("log").contains("in other numbers"), "{}", monitor.says("log"));
+}

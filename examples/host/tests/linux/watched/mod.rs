@@ -79,6 +79,12 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn start(served: &Served, takes: [u64; 3]) -> Self {
+        Self::of(served, SERVICE, takes)
+    }
+
+    /// The same, to another service on these servers.
+    pub(crate) fn of(served: &Served, service: &str, takes: [u64; 3]) -> Self {
+        let service = at(service);
         let mut traffic = Self { stop: Arc::default(), takes: Arc::new(Mutex::new(takes)), thread: None };
         let (stop, takes, byway) = (traffic.stop.clone(), traffic.takes.clone(), served.byway.clone());
         let (origin, begun) = (served.now(), Instant::now());
@@ -99,7 +105,7 @@ impl Traffic {
                 });
                 let client =
                     SocketAddrV4::new(Ipv4Addr::from_bits(0x0102_0000 + n / 50_000), (1_024 + n % 50_000) as u16);
-                let mut packet = udp(client, at(SERVICE), b"question");
+                let mut packet = udp(client, service, b"question");
                 if byway.translate(now, &mut packet) == Verdict::ToServer {
                     let (source, server) = ends(&packet);
                     let which = SERVERS.iter().position(|known| at(known) == server).unwrap();
