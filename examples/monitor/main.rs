@@ -26,7 +26,7 @@ const POLICIES: [(Policy, &str); 6] = [
 ];
 
 fn main() -> Result<(), Box<dyn core::error::Error>> {
-    let (mut seconds, mut seed, mut svg, mut hearing) = (60.0, 1, None, Hearing::GOOD);
+    let (mut seconds, mut seed, mut svg, mut hearing, mut services) = (60.0, 1, None, Hearing::GOOD, false);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         use lexopt::prelude::*;
@@ -36,13 +36,14 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
             // The monitor hears two translators badly: late, with losses, and with other clocks.
             Long("adverse") => hearing = Hearing::BAD,
             // Several services on the same servers instead.
-            Long("services") => {
-                several::table();
-                return Ok(());
-            }
+            Long("services") => services = true,
             Long("svg") => svg = Some(arguments.value()?),
             _ => return Err(argument.unexpected().into()),
         }
+    }
+    if services {
+        several::table(hearing);
+        return Ok(());
     }
     println!("Six servers, six phases of {seconds} s, every request a TCP connection through a real translator.\n");
     let runs: Vec<_> = POLICIES.iter().map(|(policy, name)| (*name, run(*policy, seed, seconds, hearing))).collect();
