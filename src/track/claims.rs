@@ -64,7 +64,7 @@ const AGREED: u32 = 4;
 /// In the client's byte.
 const ATTEMPT: u32 = 6;
 /// In the server's byte.
-const VOUCHED: u8 = 1 << 6;
+const CONFIRMED: u8 = 1 << 6;
 /// The marks that outlive a handshake.
 const LASTING: u8 = FIN | HEARD;
 
@@ -116,11 +116,11 @@ impl Claims {
 
     /// Whether both sides have been heard, here or by the translator that wrote the connection's record.
     pub(crate) const fn known_both(&self) -> bool {
-        self.heard_both() || self.sides[1] & VOUCHED != 0
+        self.heard_both() || self.sides[1] & CONFIRMED != 0
     }
 
-    pub(super) const fn set_vouched(&mut self) {
-        self.sides[1] |= VOUCHED;
+    pub(super) const fn set_confirmed(&mut self) {
+        self.sides[1] |= CONFIRMED;
     }
 
     pub(crate) const fn attempt(&self) -> Attempt {
@@ -173,7 +173,7 @@ impl Claims {
     /// Forgets the claimed numbers and everything about them.
     pub(super) const fn clear_numbers(&mut self) {
         let [client, server] = self.sides;
-        self.sides = [client & LASTING, server & (LASTING | VOUCHED)];
+        self.sides = [client & LASTING, server & (LASTING | CONFIRMED)];
         (self.numbers, self.syn_data) = ([0; 2], 0);
     }
 }
@@ -193,7 +193,7 @@ mod tests {
         claims.set_agreed(ToServer, 1);
         claims.set_agreed(ToClient, 2);
         claims.set_syn_acknowledged(ToClient, true);
-        claims.set_vouched();
+        claims.set_confirmed();
         claims.set_syn_data(1_400);
         claims
     }
@@ -228,18 +228,18 @@ mod tests {
         lasting.set_fin(ToServer, Fin::Acknowledged);
         lasting.set_fin(ToClient, Fin::InOrder);
         lasting.set_heard(ToServer, true);
-        lasting.set_vouched();
+        lasting.set_confirmed();
         assert_eq!(claims, lasting);
     }
 
     #[test]
-    fn both_are_heard_or_vouched_for() {
+    fn both_are_heard_or_confirmed() {
         let mut claims = Claims::default();
         claims.set_heard(ToServer, true);
         assert!(!claims.heard_both() && !claims.known_both());
-        let mut vouched = claims;
-        vouched.set_vouched();
-        assert!(!vouched.heard_both() && vouched.known_both());
+        let mut confirmed = claims;
+        confirmed.set_confirmed();
+        assert!(!confirmed.heard_both() && confirmed.known_both());
         claims.set_heard(ToClient, true);
         assert!(claims.heard_both() && claims.known_both());
     }

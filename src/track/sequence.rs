@@ -78,8 +78,8 @@ impl Sequences {
             && segment.acknowledgment.wrapping_sub(acknowledged) <= sent.wrapping_sub(acknowledged)
     }
 
-    const fn goes_on(&self, side: Direction, end: u32, behind: u32) -> bool {
-        end.wrapping_sub(self.of(side).sent).wrapping_add(behind) < WINDOW + behind
+    const fn goes_on(&self, side: Direction, end: u32, back: u32) -> bool {
+        end.wrapping_sub(self.of(side).sent).wrapping_add(back) < WINDOW + back
     }
 
     /// Whether this side may acknowledge this number.

@@ -10,21 +10,21 @@ impl Tcp {
     /// A SYN in a conversation: the client has lost its state and starts again, or somebody pretends that it does. The
     /// server's answer will show which.
     pub(super) fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
-        let behind = segment.sequence.wrapping_add(1);
+        let after = segment.sequence.wrapping_add(1);
         // Here no end accepts a SYN without ACK from the server, or one with ACK from the client.
         if segment.has(ACK) == (direction == ToServer) {
             return false;
         }
         let attempt = self.claims.attempt();
         let attempted = matches!(attempt, Attempt::Syn | Attempt::SynAck);
-        let late = behind == self.sequences.expected(direction.opposite());
+        let late = after == self.sequences.expected(direction.opposite());
         let [asked, answer] = self.claims.numbers;
         if direction == ToServer {
             // Neither a late copy of the SYN that the connection began with, nor the SYN of this attempt again.
-            if !(late || attempt != Attempt::None && asked == behind) {
+            if !(late || attempt != Attempt::None && asked == after) {
                 // One of the two SYNs may be late, possibly this one: then the client still acknowledges the known
                 // answer.
-                self.claim_attempt(behind, segment.data);
+                self.claim_attempt(after, segment.data);
                 self.claims.numbers[1] = if attempted { answer } else { 0 };
             }
             return false;
@@ -42,7 +42,7 @@ impl Tcp {
             if attempted {
                 // It may answer another attempt, if one of the two SYNs has overtaken the other.
                 if attempt == Attempt::Syn {
-                    self.claims.numbers[1] = behind;
+                    self.claims.numbers[1] = after;
                 }
                 return false;
             }
@@ -53,7 +53,7 @@ impl Tcp {
             data = 0;
         }
         self.claims.set_syn_data(data);
-        self.claims.numbers = [number.wrapping_sub(data), behind];
+        self.claims.numbers = [number.wrapping_sub(data), after];
         self.claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
         if self.phase == Phase::Established {
             // The fast path must not take what completes it, as in `Self::settle`.
@@ -62,11 +62,11 @@ impl Tcp {
         answers
     }
 
-    /// Records that a SYN of the client waits for an answer: `behind` is the number after it, and `data` how much data
+    /// Records that a SYN of the client waits for an answer: `after` is the number after it, and `data` how much data
     /// it carries. Earlier claims are forgotten.
-    fn claim_attempt(&mut self, behind: u32, data: u32) {
+    fn claim_attempt(&mut self, after: u32, data: u32) {
         self.claims.clear_numbers();
-        self.claims.numbers[0] = behind;
+        self.claims.numbers[0] = after;
         self.claims.set_syn_data(data);
         self.claims.set_attempt(Attempt::Syn);
     }
@@ -80,7 +80,7 @@ impl Tcp {
         self.claims.forget_server();
         let answer =
             if self.has_answered_beside(number) { self.sequences.expected(ToServer) } else { self.claims.numbers[1] };
-        self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] }, answer);
+        self.await_answer(if direction == ToClient { self.after_syn() } else { self.claims.numbers[0] }, answer);
     }
 
     /// Whether the server has given an answer that a RST with this number is not about.
@@ -88,12 +88,12 @@ impl Tcp {
         self.claims.syn_acknowledged(ToServer) && !self.sequences.in_flight(ToClient, number)
     }
 
-    /// Records that a SYN waits for an answer: `behind` is the number after it, zero if there is no such SYN. `answer`
+    /// Records that a SYN waits for an answer: `after` is the number after it, zero if there is no such SYN. `answer`
     /// is the number after an answer of the server that may belong to it, zero if there is none.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn await_answer(&mut self, behind: u32, answer: u32) {
-        if behind != 0 {
-            self.claims.numbers = [behind, answer];
+    pub(super) fn await_answer(&mut self, after: u32, answer: u32) {
+        if after != 0 {
+            self.claims.numbers = [after, answer];
             self.claims.set_attempt(Attempt::Syn);
         }
     }

@@ -66,7 +66,7 @@ impl Tcp {
         }
         if !whole && self.claims.heard_both() {
             // What follows the fragment is unknown, but both sides are seen here all the same.
-            self.claims.set_vouched();
+            self.claims.set_confirmed();
         }
         self.claims.set_heard(direction, whole);
         if new {

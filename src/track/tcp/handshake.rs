@@ -24,13 +24,13 @@ impl Tcp {
     }
 
     /// The number after the client's latest SYN, its data not counted.
-    pub(super) fn behind_syn(&self) -> u32 {
+    pub(super) fn after_syn(&self) -> u32 {
         self.sequences.end(ToServer).wrapping_sub(self.claims.syn_data())
     }
 
     /// Whether a number acknowledges a SYN with this number after it, and all, some or none of its data (RFC 7413).
-    pub(super) fn acknowledges(&self, number: u32, behind_syn: u32) -> bool {
-        number.wrapping_sub(behind_syn) <= self.claims.syn_data()
+    pub(super) fn acknowledges(&self, number: u32, after_syn: u32) -> bool {
+        number.wrapping_sub(after_syn) <= self.claims.syn_data()
     }
 
     /// The same for the SYN of the other attempt, if there is one.
@@ -43,7 +43,7 @@ impl Tcp {
     /// previous attempt is kept: the client's acknowledgement will show which of them survives.
     pub(super) fn clients_syn(&mut self, segment: &Segment) -> bool {
         let start = segment.sequence.wrapping_add(1);
-        let known = self.behind_syn();
+        let known = self.after_syn();
         if start != known {
             self.claims.numbers[ToServer as usize] = known;
             self.phase = Phase::Opening;
@@ -62,12 +62,12 @@ impl Tcp {
             // The client has acknowledged a SYN, and accepts no other.
             return false;
         }
-        let behind = segment.sequence.wrapping_add(syn.into());
+        let after = segment.sequence.wrapping_add(syn.into());
         let end = segment.end();
         let answered = self.claims.syn_acknowledged(ToServer);
         let before = self.sequences.expected(ToServer);
         let mut accepted = if segment.has(ACK) {
-            self.acknowledges(segment.acknowledgment, self.behind_syn())
+            self.acknowledges(segment.acknowledgment, self.after_syn())
         } else {
             // A simultaneous open.
             syn && !(answered && self.phase == Phase::Opened)
@@ -91,7 +91,7 @@ impl Tcp {
         if syn && !accepted && other != 0 && (!segment.has(ACK) || self.acknowledges_other(segment.acknowledgment)) {
             // It answers the other attempt, or, since this one is answered already, opens simultaneously with the other
             // one.
-            self.claims.numbers[ToServer as usize] = self.behind_syn();
+            self.claims.numbers[ToServer as usize] = self.after_syn();
             self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
             accepted = true;
         }
@@ -102,18 +102,18 @@ impl Tcp {
         if !accepted && (answered || self.phase == Phase::Opened || self.acknowledges_other(segment.acknowledgment)) {
             return false;
         }
-        if answered && before != behind {
+        if answered && before != after {
             self.claims.numbers[ToClient as usize] = before;
         }
-        if before != behind {
+        if before != after {
             // The client has not acknowledged this SYN yet.
             self.claims.set_syn_acknowledged(ToClient, false);
         }
-        if before != behind || self.sequences.is_new(ToClient, end) {
+        if before != after || self.sequences.is_new(ToClient, end) {
             self.sequences.set_sent(ToClient, end);
             self.claims.set_fin(ToClient, Fin::None);
         }
-        self.sequences.set_acknowledged(ToServer, behind);
+        self.sequences.set_acknowledged(ToServer, after);
         if accepted {
             self.claims.set_heard(ToClient, true);
             self.phase = Phase::Opened;
@@ -139,11 +139,11 @@ impl Tcp {
             return false;
         }
         self.phase = Phase::Opened;
-        let behind = segment.sequence.wrapping_add(1);
+        let after = segment.sequence.wrapping_add(1);
         self.claims.set_syn_acknowledged(ToClient, true);
         if !self.claims.syn_acknowledged(ToServer) {
-            self.sequences.set_sent(ToServer, behind.wrapping_add(self.claims.syn_data()));
-            self.sequences.set_acknowledged(ToClient, behind);
+            self.sequences.set_sent(ToServer, after.wrapping_add(self.claims.syn_data()));
+            self.sequences.set_acknowledged(ToClient, after);
         }
         self.complete_if_both_acknowledged();
         true
@@ -168,8 +168,8 @@ impl Tcp {
     /// the server's acknowledgement ended, or it acknowledges the server's previous SYN.
     pub(super) fn completes(&mut self, segment: &Segment) -> bool {
         let number = segment.acknowledgment;
-        let behind = self.sequences.expected(ToServer);
-        let latest = number.wrapping_sub(behind) <= self.sequences.end(ToClient).wrapping_sub(behind);
+        let after = self.sequences.expected(ToServer);
+        let latest = number.wrapping_sub(after) <= self.sequences.end(ToClient).wrapping_sub(after);
         let before = self.claims.numbers[ToClient as usize];
         let earlier = !latest && before != 0 && number == before;
         let expected = self.sequences.expected(ToClient);
@@ -186,7 +186,7 @@ impl Tcp {
         }
         // The first byte of one attempt may look like data of the one that was answered last.
         let begins = if goes_on
-            && (latest || segment.sequence != self.claims.numbers[0] && segment.sequence != self.behind_syn())
+            && (latest || segment.sequence != self.claims.numbers[0] && segment.sequence != self.after_syn())
         {
             expected
         } else {
@@ -195,9 +195,9 @@ impl Tcp {
         self.sequences.set_acknowledged(ToClient, begins);
         // If it completes an attempt other than the latest, the latest SYN and its answer are treated as if they had
         // come after this segment.
-        let latest = self.behind_syn();
+        let latest = self.after_syn();
         let late = !self.acknowledges(begins, latest);
-        self.complete_by(segment, if late { latest } else { 0 }, if earlier { behind } else { 0 });
+        self.complete_by(segment, if late { latest } else { 0 }, if earlier { after } else { 0 });
         true
     }
 

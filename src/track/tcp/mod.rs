@@ -74,10 +74,10 @@ impl Tcp {
     }
 
     /// A connection that was tracked elsewhere: the FINs are as known there, or at least as its phase implies.
-    pub(crate) fn resume(phase: Phase, mut sequences: Sequences, fins: [Fin; 2], vouched: bool) -> Self {
+    pub(crate) fn resume(phase: Phase, mut sequences: Sequences, fins: [Fin; 2], confirmed: bool) -> Self {
         let mut claims = Claims::default();
-        if vouched {
-            claims.set_vouched();
+        if confirmed {
+            claims.set_confirmed();
         }
         for (side, (fin, implied)) in Direction::both().zip(fins.into_iter().zip(implied_fins(phase))) {
             claims.set_fin(side, fin.max(implied));
@@ -85,7 +85,7 @@ impl Tcp {
         match phase {
             Phase::Opening => {}
             Phase::Opened => claims.set_syn_acknowledged(ToServer, true),
-            _ => sequences.mend(vouched),
+            _ => sequences.mend(confirmed),
         }
         let mut tcp = Self { phase, sequences, claims };
         if !(phase.is_over() || matches!(phase, Phase::Opening | Phase::Opened | Phase::Doubtful)) {
@@ -135,7 +135,7 @@ impl Tcp {
     pub(crate) fn expect_resets(&mut self, silent: bool) {
         let mut otherwise = [0; 2];
         match self.phase {
-            Phase::Opening => self.sequences.set_sent(ToServer, self.behind_syn()),
+            Phase::Opening => self.sequences.set_sent(ToServer, self.after_syn()),
             Phase::Opened if self.claims.syn_acknowledged(ToServer) => {
                 self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
             }

@@ -38,7 +38,7 @@ impl Tcp {
         let [attempted, _] = self.claims.numbers;
         if direction == ToClient && segment.has(ACK) {
             let number = segment.acknowledgment;
-            let latest = if handshake { self.behind_syn() } else { attempted };
+            let latest = if handshake { self.after_syn() } else { attempted };
             if self.acknowledges(number, latest) && (handshake || matches!(attempt, Attempt::Syn | Attempt::SynAck)) {
                 // After an answer the other attempt may be the later one.
                 return if self.phase == Phase::Opened && attempted != 0 { Reset::Replaced } else { Reset::Exact };
@@ -52,7 +52,7 @@ impl Tcp {
         if direction == ToServer && unanswered {
             // The client gives up, or refuses the server's answer to another attempt: perhaps one that is no longer
             // known, or whose answer was not seen here.
-            return if self.acknowledges(number, self.behind_syn()) {
+            return if self.acknowledges(number, self.after_syn()) {
                 Reset::Exact
             } else if number != 0 && self.sequences.expected(ToClient) == number {
                 Reset::Refused

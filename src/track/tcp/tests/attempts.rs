@@ -114,7 +114,7 @@ fn an_answered_attempt_goes_on_after_a_reset() {
     // A RST with the attempt's own numbers ends it.
     assert_eq!([tcp.client_resets(C2), tcp.server_resets(V2), tcp.server_refuses(C2)], [Reset::Exact; 3]);
     tcp.replace();
-    assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C2));
+    assert_eq!((tcp.phase, tcp.after_syn()), (Phase::Opened, C2));
     assert!(tcp.client(ACK, C2, V2, 0));
     assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C2, V2, V2, C2]));
 }
@@ -125,7 +125,7 @@ fn the_other_attempt_goes_on_after_a_reset() {
     assert!(tcp.client(SYN, C0 + 50, 0, 0) && tcp.server(SYN | ACK, V0, C, 0));
     assert_eq!([tcp.client_resets(C), tcp.server_resets(V), tcp.server_refuses(C)], [Reset::Replaced; 3]);
     tcp.replace();
-    assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opening, C + 50));
+    assert_eq!((tcp.phase, tcp.after_syn()), (Phase::Opening, C + 50));
     // The RST again.
     assert_eq!([tcp.client_resets(C), tcp.server_refuses(C)], [Reset::Elsewhere; 2]);
     assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0) && tcp.client(ACK, C + 50, V + 9, 0));

@@ -8,7 +8,7 @@ fn a_syn_again_is_no_new_attempt() {
     assert!(tcp.client(SYN, C0, 0, 0));
     assert_eq!(tcp.claims.numbers, [0; 2]);
     assert!(tcp.client(SYN, C0 + 50, 0, 0));
-    assert_eq!((tcp.behind_syn(), tcp.claims.numbers[0]), (C + 50, C));
+    assert_eq!((tcp.after_syn(), tcp.claims.numbers[0]), (C + 50, C));
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn an_answer_chooses_the_attempt() {
     assert!(tcp.client(SYN, C0 + 50, 0, 0));
     // The previous attempt is answered, and becomes the latest.
     assert!(tcp.server(SYN | ACK, V0, C, 0));
-    assert_eq!((tcp.phase, tcp.behind_syn(), tcp.claims.numbers[0]), (Phase::Opened, C, C + 50));
+    assert_eq!((tcp.phase, tcp.after_syn(), tcp.claims.numbers[0]), (Phase::Opened, C, C + 50));
     changes_nothing(&tcp, ToServer, segment(ACK, C + 50, V + 1, 0));
     assert!(tcp.client(ACK, C, V, 0));
     assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
@@ -27,7 +27,7 @@ fn an_answer_chooses_the_attempt() {
 fn a_syn_after_the_answer_keeps_the_answer() {
     let mut tcp = opened();
     assert!(tcp.client(SYN, C0 + 50, 0, 0));
-    assert_eq!((tcp.phase, tcp.behind_syn(), tcp.claims.numbers[0]), (Phase::Opening, C + 50, C));
+    assert_eq!((tcp.phase, tcp.after_syn(), tcp.claims.numbers[0]), (Phase::Opening, C + 50, C));
     assert_eq!([C + 50, C].map(|number| tcp.server_refuses(number)), [Reset::Exact, Reset::Elsewhere]);
     // The client may still complete the previous attempt with its answer: then the new SYN was forged, or a late copy.
     let mut before = tcp;
@@ -40,10 +40,10 @@ fn a_syn_after_the_answer_keeps_the_answer() {
     for acknowledgment in [V, 0] {
         changes_nothing(&refused, ToServer, segment(ACK, C, acknowledgment, 0));
     }
-    assert_eq!((refused.phase, refused.behind_syn()), (Phase::Opening, C + 50));
+    assert_eq!((refused.phase, refused.after_syn()), (Phase::Opening, C + 50));
     // Once answered, the new attempt is the latest; the previous one is over, and a late refusal of it means nothing.
     assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0));
-    assert_eq!((tcp.behind_syn(), tcp.server_refuses(C)), (C + 50, Reset::Elsewhere));
+    assert_eq!((tcp.after_syn(), tcp.server_refuses(C)), (C + 50, Reset::Elsewhere));
     assert!(tcp.client(ACK, C + 50, V + 9, 0));
     assert_eq!(tcp.numbers(), [C + 50, V + 9, V + 9, C + 50]);
 }
@@ -241,7 +241,7 @@ fn both_open_at_once() {
 fn a_syn_ack_of_the_client_says_what_its_attempt_is() {
     let mut tcp = opening();
     assert!(tcp.server(SYN, V0, 0, 0) && tcp.client(SYN | ACK, C0 + 50, V, 0));
-    assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C + 50));
+    assert_eq!((tcp.phase, tcp.after_syn()), (Phase::Opened, C + 50));
     // The same in `Opening`, once a segment of the server is remembered.
     let mut tcp = opening();
     changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0, 0, 0));

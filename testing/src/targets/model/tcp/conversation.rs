@@ -19,7 +19,7 @@ pub(super) struct Conversation {
     /// Taken up in the middle by a segment of the client; both sides together were not heard yet.
     pub(super) adopted: bool,
     /// Both sides were heard before one of them sent a fragment.
-    pub(super) vouched: bool,
+    pub(super) confirmed: bool,
 }
 
 /// What a segment that does not fit shows.
@@ -40,7 +40,7 @@ impl Misfit {
 
 impl Conversation {
     pub(super) fn new(client: Side, server: Side) -> Self {
-        Self { client, server, attempt: None, doubtful: false, adopted: false, vouched: false }
+        Self { client, server, attempt: None, doubtful: false, adopted: false, confirmed: false }
     }
 
     /// The side that sends this way, and the other.
@@ -65,7 +65,7 @@ impl Conversation {
 
     /// One side is not heard: its segments take another path.
     pub(super) fn is_one_sided(&self) -> bool {
-        !(self.are_both_heard() || self.vouched)
+        !(self.are_both_heard() || self.confirmed)
     }
 
     pub(super) fn state(&self) -> State {
@@ -241,7 +241,7 @@ impl Conversation {
         if self.doubtful {
             met("talk after a RST in flight");
         }
-        self.vouched |= self.are_both_heard() && !segment.whole;
+        self.confirmed |= self.are_both_heard() && !segment.whole;
         let (me, peer) = self.sides(way);
         // It is not known where a fragment's segment ends.
         me.heard = segment.whole;

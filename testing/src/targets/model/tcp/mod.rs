@@ -155,12 +155,12 @@ impl Tcp {
 
     /// A record of this very connection was taken over. What is not known in it, or cannot be, is taken for acknowledged.
     pub fn hear_of_itself(&mut self) {
-        let (client, server, vouched, doubtful) = match &mut self.life {
+        let (client, server, confirmed, doubtful) = match &mut self.life {
             Life::Handshake(_) => return,
-            Life::Conversation(c) => (&mut c.client, &mut c.server, c.vouched, c.doubtful),
-            Life::Over(over) => (&mut over.client, &mut over.server, over.vouched, false),
+            Life::Conversation(c) => (&mut c.client, &mut c.server, c.confirmed, c.doubtful),
+            Life::Over(over) => (&mut over.client, &mut over.server, over.confirmed, false),
         };
-        let all_known = vouched || client.heard && server.heard;
+        let all_known = confirmed || client.heard && server.heard;
         mend(client, server, all_known, doubtful);
         mend(server, client, all_known, doubtful);
     }
@@ -179,7 +179,7 @@ impl Tcp {
             // The other side of a handshake is to be heard yet.
             Life::Handshake(h) => (h.client(), h.server(), true),
             Life::Conversation(c) => (c.client, c.server, !c.is_one_sided()),
-            Life::Over(over) => (over.client, over.server, over.vouched || over.client.heard && over.server.heard),
+            Life::Over(over) => (over.client, over.server, over.confirmed || over.client.heard && over.server.heard),
         };
         let (state, implied) = match self.state() {
             State::Opening => (1, [Fin::None; 2]),
