@@ -42,7 +42,7 @@ cargo mutants --version >/dev/null 2>&1 || {
 }
 
 # The most important ones, then all others. Left out: what only small processors compile, tests, and what only reads.
-first=(src/track/{tcp,sequence,phase,fragments,timers}.rs
+first=(src/track/tcp/{attempt,conversation,handshake,reset,mod}.rs src/track/{claims,sequence,phase,fragments,timers}.rs
     src/translator/connection/{close,evict,expire,alternative,open,open_plain}.rs
     src/translator/path/{track,fragment,icmp,slow,plain,fast,second_look,stale}.rs
     src/translator/redivert/{follow,instruction}.rs src/translator/{transmit,sync/import,rules/find}.rs
