@@ -59,11 +59,16 @@ const MESSAGE: u32 = 1_000_000;
 impl Bucket {
     const NEW: Self = Self { spent: 0, filled: Instant::ZERO };
 
-    /// Subtracts what has been earned since the last call. Time does not run backwards.
+    /// Subtracts what has been earned since the last call. After a second nothing is spent. Time does not run backwards.
     fn fill(&mut self, rate: u16, now: Instant) {
-        let elapsed = now.as_micros().wrapping_sub(self.filled.as_micros()).min(u64::from(MESSAGE));
-        let earned = i64::from(elapsed as u32) * i64::from(rate);
-        *self = Self { spent: (self.spent - earned).max(1 - i64::from(MESSAGE)), filled: now };
+        let elapsed = now.as_micros().wrapping_sub(self.filled.as_micros());
+        self.filled = now;
+        self.spent = if elapsed < u64::from(MESSAGE) {
+            let earned = i64::from(elapsed as u32) * i64::from(rate);
+            (self.spent - earned).max(1 - i64::from(MESSAGE))
+        } else {
+            0
+        };
     }
 
     /// When there will be enough for a message; `now` if there already is.
