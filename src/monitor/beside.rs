@@ -8,20 +8,16 @@
 use crate::monitor::Monitor;
 use crate::monitor::allocate::{Carries, parts, within};
 use crate::monitor::model::{Estimate, FEW};
-use crate::monitor::standing::Standing;
+use crate::monitor::standing::carries;
 
 impl<const N: usize> Monitor<N> {
     /// Divides the capacity of servers that others use too, from an interval of `seconds`. Smoothed, since the others may
     /// give way at the same time.
     pub(super) fn divide(&mut self, seconds: f64) {
         let (estimates, _) = self.corrected();
-        let carries: [Carries; N] =
-            core::array::from_fn(|server| match self.standing.get(server).zip(estimates.get(server)) {
-                Some((Standing::In, estimate)) => estimate.carries(),
-                _ => Carries { capacity: 0.0, floor: 0.0 },
-            });
+        let carries = carries(&self.standing, &estimates);
         let others = others(&carries, &estimates);
-        let own: f64 = self.window.iter().map(|seen| f64::from(seen.answered.saturating_sub(seen.others))).sum();
+        let own: f64 = self.window.iter().map(|seen| f64::from(seen.own())).sum();
         let is_alone = others.iter().all(|others| *others <= 0.0);
         if own < f64::from(FEW) && !is_alone {
             return;

@@ -1,12 +1,12 @@
 //! Whether to change something, what to change, and the outcomes of changes.
 
 use crate::monitor::action::Action;
-use crate::monitor::allocate::{Carries, bearable, equilibrium, optimum_beside, proportional};
+use crate::monitor::allocate::{bearable, equilibrium, optimum_beside, proportional};
 use crate::monitor::beside::others;
 use crate::monitor::load::Reported;
 use crate::monitor::model::{Estimate, Observation};
 use crate::monitor::settings::Settings;
-use crate::monitor::standing::Standing;
+use crate::monitor::standing::{Standing, carries};
 use crate::monitor::wanted::{LARGEST, Servers, whole};
 use crate::time::Instant;
 
@@ -225,11 +225,7 @@ pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) ->
     if moved < settings.least_moved {
         return None;
     }
-    let carries: [Carries; N] =
-        core::array::from_fn(|server| match (inputs.standing.get(server), inputs.estimates.get(server)) {
-            (Some(Standing::In), Some(estimate)) => estimate.carries(),
-            _ => Carries { capacity: 0.0, floor: 0.0 },
-        });
+    let carries = carries(&inputs.standing, &inputs.estimates);
     // While queues drain, more requests are served than arrive, and more than the model can carry.
     let others = others(&carries, &inputs.estimates);
     let own = bearable(&carries, &others, inputs.rate() - others.iter().sum::<f64>());

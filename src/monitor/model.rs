@@ -75,6 +75,11 @@ impl Observation {
         self
     }
 
+    /// Responses to the monitor's own requests.
+    pub(super) const fn own(&self) -> u32 {
+        self.answered.saturating_sub(self.others)
+    }
+
     /// Adds what was counted in the interval after this one.
     pub fn add(&mut self, later: &Self) {
         self.answered = self.answered.saturating_add(later.answered);
@@ -161,6 +166,12 @@ impl Estimate {
     #[must_use]
     pub const fn is_known(&self) -> bool {
         self.capacity > 0.0
+    }
+
+    /// Requests a second that it can carry of the monitor's own.
+    #[must_use]
+    pub const fn own_capacity(&self) -> f64 {
+        self.capacity * self.part
     }
 
     /// Learns from an interval of `seconds`.

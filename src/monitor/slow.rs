@@ -6,7 +6,7 @@ use crate::monitor::action::Action;
 use crate::monitor::allocate::{Carries, bearable, optimum_beside};
 use crate::monitor::beside::others;
 use crate::monitor::model::{FEW, Observation};
-use crate::monitor::standing::{Rest, Standing};
+use crate::monitor::standing::{Rest, Standing, carries};
 use crate::time::Instant;
 
 /// Which servers are judged.
@@ -135,12 +135,11 @@ impl<const N: usize> Monitor<N> {
     /// Whether the model would give a server more than a small part of an equal share of all present requests. The
     /// requests that wait at it would go to the others.
     fn is_of_use(&self, server: usize, mine: Carries, waiting: u32, seconds: f64) -> bool {
-        let carries: [Carries; N] = core::array::from_fn(|other| match self.estimates.get(other) {
-            Some(_) if other == server => mine,
-            Some(estimate) if self.is_in_use(other) => estimate.carries(),
-            _ => Carries { capacity: 0.0, floor: 0.0 },
-        });
-        let own = self.window.iter().map(|seen| f64::from(seen.answered.saturating_sub(seen.others)));
+        let mut carries = carries(&self.standing, &self.estimates);
+        if let Some(place) = carries.get_mut(server) {
+            *place = mine;
+        }
+        let own = self.window.iter().map(|seen| f64::from(seen.own()));
         let (asked, others) = (f64::from(waiting) + own.sum::<f64>(), others(&carries, &self.estimates));
         let rate = bearable(&carries, &others, asked / seconds.max(1e-6));
         let mut rates = [0.0; N];

@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use crate::monitor::action::Action;
-use crate::monitor::model::{Observation, Usual};
+use crate::monitor::allocate::Carries;
+use crate::monitor::model::{Estimate, Observation, Usual};
 use crate::monitor::settings::Settings;
 use crate::time::Instant;
 
@@ -16,6 +17,14 @@ pub(super) enum Standing {
     Excluded,
     Out(Rest),
     Trial(Trial),
+}
+
+/// What each server carries: nothing if it is not in use.
+pub(super) fn carries<const N: usize>(standing: &[Standing; N], estimates: &[Estimate; N]) -> [Carries; N] {
+    core::array::from_fn(|server| match (standing.get(server), estimates.get(server)) {
+        (Some(Standing::In), Some(estimate)) => estimate.carries(),
+        _ => Carries { capacity: 0.0, floor: 0.0 },
+    })
 }
 
 /// A server that is ejected rests.

@@ -70,7 +70,7 @@ impl<'a, const N: usize> Servers<'a, N> {
     fn wanted(&self, is_by_capacity: bool) -> [f64; N] {
         let serving = || self.each().filter(Server::serves);
         let known = || serving().filter(|server| server.estimate.is_known());
-        let capacity: f64 = known().map(|server| server.estimate.capacity * server.estimate.part).sum();
+        let capacity: f64 = known().map(|server| server.estimate.own_capacity()).sum();
         let weight: f64 = known().map(|server| server.weight).sum();
         // What a unit of weight can carry, by the servers in use of which something is known.
         let is_known = capacity > 0.0 && weight > 0.0;
@@ -85,7 +85,7 @@ impl<'a, const N: usize> Servers<'a, N> {
         for (place, server) in wanted.iter_mut().zip(self.each()) {
             let counts = server.estimate.is_known() && (is_by_capacity || server.back.is_some() && is_known);
             *place = match (server.standing, server.back) {
-                (Standing::In, _) if counts => server.estimate.capacity * server.estimate.part,
+                (Standing::In, _) if counts => server.estimate.own_capacity(),
                 (Standing::In, Some(relation)) => relation * mean * scale,
                 (Standing::In, None) => server.weight * scale,
                 (Standing::Out(_), _) if !is_left => server.weight * scale,

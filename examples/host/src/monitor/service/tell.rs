@@ -120,10 +120,9 @@ impl State {
         if !all.iter().all(|server| estimates[*server].is_known()) {
             return weights;
         }
-        let carries = |server: usize| estimates[server].capacity * estimates[server].part;
-        let sum: f64 = all.iter().map(|server| carries(*server)).sum();
+        let sum: f64 = all.iter().map(|server| estimates[*server].own_capacity()).sum();
         let mut aim: Each<f64> = Default::default();
-        all.iter().for_each(|server| aim[*server] = carries(*server) / sum.max(1e-9));
+        all.iter().for_each(|server| aim[*server] = estimates[*server].own_capacity() / sum.max(1e-9));
         aim
     }
 

@@ -178,8 +178,7 @@ impl Tcp {
         let (client, server, heard) = match &self.life {
             // The other side of a handshake is to be heard yet.
             Life::Handshake(h) => (h.client(), h.server(), true),
-            Life::Conversation(c) => (c.client, c.server, !c.is_one_sided()),
-            Life::Over(over) => (over.client, over.server, over.confirmed || over.client.heard && over.server.heard),
+            Life::Conversation(c) | Life::Over(c) => (c.client, c.server, !c.is_one_sided()),
         };
         let (state, implied) = match self.state() {
             State::Opening => (1, [Fin::None; 2]),
