@@ -321,3 +321,29 @@ fn a_fin_counts_when_it_is_acknowledged() {
         assert_eq!(tcp_state(&d.t), Some(State::TimeWait), "{ahead}");
     }
 }
+
+/// Random numbers from both sides, an hour and more of them, prolong no half-closed connection: two of them agree now and
+/// then as if both ends went on, but not exactly.
+#[test]
+fn forged_numbers_that_nearly_agree_prolong_nothing() {
+    for seed in sample(0..20) {
+        let mut dice = Dice(seed);
+        let mut d = Download::new(config());
+        let _ = d.client_says(FIN | ACK, d.client_next, d.server_next, b"");
+        let _ = d.server_says(ACK, d.server_next, d.client_next + 1, b"");
+        assert_eq!(tcp_state(&d.t), Some(State::ClientClosed));
+        for round in 0..3_700_u64 {
+            d.now = s(2 * round);
+            let flags = [FIN | ACK, ACK, SYN | ACK, RST][round as usize % 4];
+            let (a, b) = (any(&mut dice), any(&mut dice));
+            if dice.below(2) == 0 {
+                let _ = d.client_says(flags, a, b, b"");
+            } else {
+                let _ = d.server_says(flags, a, b, b"");
+            }
+        }
+        d.now = s(7_442);
+        d.t.poll(d.now);
+        assert_eq!(tcp_state(&d.t), None, "seed {seed}: it was silent for 2 h 4 min");
+    }
+}

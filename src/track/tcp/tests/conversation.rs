@@ -248,20 +248,28 @@ fn one_side_alone_agrees_with_nobody() {
 #[test]
 fn how_exactly_an_agreement_agrees() {
     let far = C + (1 << 30);
-    for (number, agrees, left) in [
-        (far, true, false),
-        (far + AT_ONCE - 1, true, false),
-        (far + AT_ONCE, false, false),
-        (far - 1, false, true),
-        (far - W, false, true),
-        (far - W - 1, false, false),
+    // Whether it counts, whether it is a sign of life by itself, and whether the claim is left.
+    for (number, agrees, alive, left) in [
+        (far, true, true, false),
+        (far + 1, true, true, false),
+        (far + 2, true, false, false),
+        (far + AT_ONCE - 1, true, false, false),
+        (far + AT_ONCE, false, false, false),
+        (far - 1, false, false, true),
+        (far - W, false, false, true),
+        (far - W - 1, false, false, false),
     ] {
         let mut tcp = established();
         agree(&mut tcp, 1, far - 100);
         assert!(!tcp.client(ACK, far, V + W + 5, 0));
-        assert_eq!(tcp.server(ACK, V, number, 0), agrees, "{number}");
+        assert_eq!(tcp.server(ACK, V, number, 0), alive, "{number}");
         assert_eq!(tcp.claims.numbers[0] != 0, left, "{number}");
         // An acknowledgement that disagrees ends the series; one that has not got that far does not.
         assert_eq!(tcp.claims.agreed(ToServer), if agrees { 2 } else { u32::from(left) }, "{number}");
     }
+    // The third one is a sign of life in any case.
+    let mut tcp = established();
+    agree(&mut tcp, 2, far - 100);
+    assert!(!tcp.client(ACK, far, V + W + 5, 0));
+    assert!(tcp.server(ACK, V, far + AT_ONCE - 1, 0));
 }

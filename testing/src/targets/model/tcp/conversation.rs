@@ -338,7 +338,9 @@ impl Conversation {
         if let Some(claimed) = peer.claimed {
             let more = distance(segment.acknowledgment, claimed);
             if (0..AGREEMENT).contains(&more) {
-                misfit = Misfit::Agrees;
+                if more <= 1 {
+                    misfit = Misfit::Agrees;
+                }
                 peer.claimed = None;
                 peer.agreements += 1;
                 met("agreement");
