@@ -71,6 +71,11 @@ impl Timers {
         last.plus(self.of(phase).saturating_add(1))
     }
 
+    /// When a connection that is closed now has ended: at the end of its time-out, if that has passed.
+    pub(crate) fn end(&self, phase: Phase, last: Tick, now: Tick) -> Tick {
+        last.plus(self.of(phase).min(now.since_past(last)))
+    }
+
     /// How long an alternative endpoint is not given to another connection, in ticks.
     pub(crate) fn quarantine(&self) -> u32 {
         self.of(Phase::Quarantined)

@@ -118,8 +118,8 @@ pub(crate) struct State {
     pub(super) skipped: u32,
     /// How many connections had been opened, modulo 2^32, at the last `forget`.
     pub(super) begun_before: u32,
-    /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so
-    /// that it is linked only into programs that forget or measure connections.
+    /// Ends a dead connection, unless it is over, while there may be forgotten ones, or connections are measured. A
+    /// function pointer, so that it is linked only into programs that forget or measure connections.
     pub(super) close_dead: Option<fn(&mut Table<'_>, u32)>,
     /// Makes a stale connection follow outstanding re-diverts, once there was one. A function pointer, so that it is
     /// linked only into programs that re-divert. A large processor calls it directly, because more of it is inlined

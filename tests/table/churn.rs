@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use byway::{Config, Divert, Heap, Prefix, Record, Redivert, State, Translator, Verdict, Weighted};
+use byway::{Config, Divert, Heap, Pair, Prefix, Protocol, Record, Redivert, State, Translator, Verdict, Weighted};
 use byway_testing::talk::*;
 use byway_testing::*;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -89,7 +89,8 @@ fn churn(seed: u64, ports: core::ops::RangeInclusive<u16>) -> u64 {
                 let live: Vec<_> = t.connections().collect();
                 if let Some(c) = live.get(roll(live.len().max(1) as u32) as usize) {
                     let (far, near) = (c.server_side.destination, c.server_side.source);
-                    let far = if roll(4) == 0 { SocketAddrV4::new(*far.ip(), 5_000) } else { far };
+                    let elsewhere = roll(4) == 0 && c.protocol != Protocol::Icmp;
+                    let far = if elsewhere { SocketAddrV4::new(*far.ip(), 5_000) } else { far };
                     let flags = [ACK, SYN | ACK, FIN | ACK, RST, SYN][roll(5) as usize];
                     let packet = match c.protocol.number() {
                         6 => tcp(far, near, (flags, SERVER_START + roll(3), CLIENT_START + roll(3)), b""),
@@ -100,9 +101,10 @@ fn churn(seed: u64, ports: core::ops::RangeInclusive<u16>) -> u64 {
                     if verdict == Verdict::ToClient {
                         translated += 1;
                         assert_eq!(checksums(&seen), BOTH);
-                    }
-                    // From another port it may belong to a connection that takes replies from any.
-                    if verdict == Verdict::ToClient && far == c.server_side.destination {
+                        // It may be another connection by now, which takes replies from any port.
+                        let pair = Pair { source: near, destination: far };
+                        let c = t.connections().find(|l| l.protocol == c.protocol && l.server_side == pair);
+                        let c = c.expect("a reply that belongs to no connection");
                         assert_eq!(
                             (address(&seen, 12), address(&seen, 16)),
                             (*c.original().ip(), *c.client_side.source.ip())

@@ -1,7 +1,7 @@
 //! `Config::transmit_rates`: what the translator says itself comes at the rate that was set, however often the caller
 //! comes for it.
 
-use byway::{Divert, Heap, Instant, Redivert, Translator};
+use byway::{Divert, DropReason, Heap, Instant, Redivert, Translator, Verdict};
 use byway_testing::talk::*;
 use byway_testing::*;
 
@@ -59,6 +59,31 @@ fn any_rate_is_met_at_any_interval() {
             let tolerance = due / 100 + 1;
             assert!(got.abs_diff(due) <= tolerance, "{got} of {due} at {rate} a second, every {interval} us");
         }
+    }
+}
+
+/// ICMP errors have a rate of their own: while packets are refused all the time, as many are said as were set, and a
+/// second's worth at first.
+#[test]
+fn errors_are_said_at_their_own_rate() {
+    for (rate, interval, span) in
+        [(1_u16, 1_000, 20 * SECOND), (7, 1_000, 20 * SECOND), (999, 37, SECOND), (10_000, 37, SECOND)]
+    {
+        let mut t = Translator::new(config().client_limit(1).transmit_rates(rate, 1), Heap::new(16, 4)).unwrap();
+        t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+        ask_and_answer(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+        let second = udp("192.168.7.7:41000".parse().unwrap(), at(ORIGINAL), b"one connection too many");
+        let start = 10 * SECOND;
+        let mut said = 0_u64;
+        for time in (start..start + span).step_by(interval) {
+            let refused = verdict(&mut t, Instant::from_micros(time), &second);
+            assert_eq!(refused, Verdict::Drop(DropReason::ClientLimit));
+            while fetch(&mut t, time) {
+                said += 1;
+            }
+        }
+        let due = u64::from(rate) * (span / SECOND + 1);
+        assert!(said.abs_diff(due) <= due / 100 + 1, "{said} of {due} at {rate} a second");
     }
 }
 

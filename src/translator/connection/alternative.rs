@@ -83,19 +83,10 @@ impl Table<'_> {
         }
     }
 
-    /// Closes the connection with this reply key if it is dead, and frees its endpoint if it has been dead for as long as
-    /// a quarantine lasts.
-    pub(in crate::translator) fn close_if_dead(&mut self, key: &Key) {
-        if let Some(slot) = self.find_reply(key)
-            && self.is_dead(slot)
-            && let Some(&Entry { phase, last, .. }) = self.slot(slot)
-        {
-            let silence = self.state.tick.since_past(last).saturating_sub(self.state.timers.quarantine());
-            let is_past = self.state.timers.is_outlived(phase, silence);
-            self.close_dead(slot);
-            if is_past {
-                self.release(slot);
-            }
+    /// Closes the connection with this reply key if it is dead.
+    pub(in crate::translator) fn free_if_dead(&mut self, key: &Key) {
+        if let Some(slot) = self.find_reply(key) {
+            self.close_if_dead(slot);
         }
     }
 

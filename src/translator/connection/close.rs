@@ -154,6 +154,7 @@ impl Table<'_> {
     /// Ends a connection that its server may still know: its alternative endpoint goes into quarantine (RFC 6888,
     /// REQ-8). RSTs that it owes are still sent.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn quarantine(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
         self.retire(slot);
@@ -164,21 +165,22 @@ impl Table<'_> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn quarantine_expired(&mut self, slot: u32) {
         #[cfg(not(target_pointer_width = "64"))]
-        self.finish(slot, Closed::Expired);
+        self.quarantine(slot, Closed::Expired);
         #[cfg(target_pointer_width = "64")]
         self.finish_unmeasured(slot, Closed::Expired);
+        #[cfg(target_pointer_width = "64")]
         self.retire(slot);
     }
 
-    /// Keeps a connection that has ended in quarantine.
+    /// Keeps a connection that has ended in quarantine. If its time-out has passed, it ended then, however late that is
+    /// noticed.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn retire(&mut self, slot: u32) {
         self.leave(slot, IndexKey::Forward);
         self.dequeue(slot);
-        let tick = self.state.tick;
-        if let Some(connection) = self.slot_mut(slot) {
+        if let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) {
+            connection.last = self.state.timers.end(connection.phase, connection.last, self.state.tick);
             connection.phase = Phase::Quarantined;
-            connection.last = tick;
         }
         self.enqueue(slot);
     }

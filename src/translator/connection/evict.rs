@@ -32,9 +32,7 @@ impl Table<'_> {
             self.expire_all(LOOKS, true);
             victim = self.state.ages.head(Class::Quarantined);
         }
-        if self.is_dead(victim) {
-            self.close_dead(victim);
-        }
+        self.close_if_dead(victim);
         self.slot(victim)?;
         self.evict(victim);
         self.take_free()

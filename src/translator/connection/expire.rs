@@ -124,18 +124,30 @@ impl Table<'_> {
         self.slot(slot).is_some_and(|c| self.state.is_dead(c))
     }
 
-    /// Ends a connection that is dead.
-    pub(in crate::translator) fn close_dead(&mut self, slot: u32) {
+    /// Ends a connection if it is dead. Returns whether it is.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(in crate::translator) fn close_if_dead(&mut self, slot: u32) -> bool {
+        let dead = self.is_dead(slot);
+        if dead {
+            self.close_dead(slot);
+        }
+        dead
+    }
+
+    /// Ends a connection that is dead. If its time-out passed as long ago as a quarantine lasts, that is over too.
+    fn close_dead(&mut self, slot: u32) {
         let Some(connection) = self.slot(slot) else {
             return;
         };
         if let Some(close_dead) = self.state.close_dead {
             core::hint::cold_path();
             close_dead(self, slot);
-        } else if connection.phase.is_over() {
-            self.release(slot);
-        } else {
+        } else if !connection.phase.is_over() {
             self.quarantine_expired(slot);
+        }
+        if self.is_dead(slot) {
+            self.release(slot);
         }
     }
 
@@ -147,19 +159,19 @@ impl Table<'_> {
         let mut left = looks;
         while left > 0 {
             let head = self.state.ages.head(class);
-            let Some(connection) = self.slot(head) else { break };
-            let State { timers, tick: now, rotate, .. } = &*self.state;
-            if self.is_dead(head) {
-                self.close_dead(head);
-            } else if timers.scan_is_due(class, connection.listed_at, *now)
-                || (thoroughly && timers.has_stood_for(connection.listed_at, *now) != 0)
-                // Forgotten connections that are finished may come after quarantined ones.
-                || (class == Class::Quarantined && *rotate != 0)
-            {
-                self.dequeue(head);
-                self.enqueue(head);
-            } else {
-                break;
+            if !self.close_if_dead(head) {
+                let Some(connection) = self.slot(head) else { break };
+                let State { timers, tick: now, rotate, .. } = &*self.state;
+                if timers.scan_is_due(class, connection.listed_at, *now)
+                    || (thoroughly && timers.has_stood_for(connection.listed_at, *now) != 0)
+                    // Forgotten connections that are finished may come after quarantined ones.
+                    || (class == Class::Quarantined && *rotate != 0)
+                {
+                    self.dequeue(head);
+                    self.enqueue(head);
+                } else {
+                    break;
+                }
             }
             left -= 1;
         }

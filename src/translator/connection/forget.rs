@@ -117,7 +117,7 @@ fn close_forgotten(table: &mut Table<'_>, slot: u32) {
     let phase = connection.phase;
     let forgotten = phase != Phase::Quarantined && moves.has_forgotten(connection.epoch);
     if phase.is_over() && !forgotten {
-        return table.release(slot);
+        return;
     }
     let mut why = Closed::Expired;
     if forgotten {

@@ -123,11 +123,10 @@ impl Table<'_> {
         // The client may already have a connection to that port, from another alternative port.
         new.original_port = flow.source_port;
         new.server_port = flow.source_port;
-        if let Some(known) = self.find_forward(&new.forward_key()) {
-            if !self.is_dead(known) {
-                return None;
-            }
-            self.close_dead(known);
+        if let Some(known) = self.find_forward(&new.forward_key())
+            && !self.close_if_dead(known)
+        {
+            return None;
         }
         // Each is one more than the slot, so that zero is none.
         let [first, second, third, oldest] = new.sequences.to_words();
@@ -165,7 +164,7 @@ impl Table<'_> {
         self.check_client_limit(new.client)?;
         if new.has(SOURCE_KEPT) {
             // It can use no other endpoint.
-            self.close_if_dead(&new.reply_key());
+            self.free_if_dead(&new.reply_key());
         }
         let mut again = true;
         while !self.find_alternative(new, given) {

@@ -151,9 +151,7 @@ fn is_failure(server: &MeasuredServerSlot, connection: &MeasureSlot, phase: Phas
 }
 
 fn close_dead(table: &mut Table<'_>, slot: u32) {
-    if table.slot(slot).is_some_and(|c| c.phase.is_over()) {
-        table.release(slot);
-    } else {
+    if table.slot(slot).is_some_and(|c| !c.phase.is_over()) {
         table.quarantine(slot, Closed::Expired);
     }
 }

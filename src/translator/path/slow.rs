@@ -173,8 +173,7 @@ impl Table<'_> {
 
     /// Looks again at a connection that may be dead, finished or stale.
     pub(super) fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], protocol: u8) -> Revisit {
-        if self.is_dead(slot) {
-            self.close_dead(slot);
+        if self.close_if_dead(slot) {
             return Revisit::Miss;
         }
         self.revisit_alive(slot, direction, || payload, protocol)

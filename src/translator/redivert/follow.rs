@@ -293,9 +293,7 @@ impl Table<'_> {
             }
             if self.slot(cursor).is_some_and(|c| c.phase != Phase::Free) {
                 // A dead connection is closed instead of moved.
-                if self.is_dead(cursor) {
-                    self.close_dead(cursor);
-                } else {
+                if !self.close_if_dead(cursor) {
                     self.follow_rediverts(cursor);
                 }
             }

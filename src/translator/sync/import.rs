@@ -220,11 +220,7 @@ impl Table<'_> {
             return Err(RecordError::Endpoint { name: "server", value: new.server_endpoint().socket() });
         }
         self.tidy();
-        let mut known = self.find_forward(&new.forward_key());
-        if let Some(dead) = known.filter(|known| self.is_dead(*known)) {
-            self.close_dead(dead);
-            known = None;
-        }
+        let known = self.find_forward(&new.forward_key()).filter(|known| !self.close_if_dead(*known));
         if let Some(known) = known.filter(|known| self.slot(*known).is_some_and(|old| !starts_again(old, &new))) {
             self.update(known, &new, is_handed_over, tcp.as_ref())?;
             return Ok(Imported::Updated);
@@ -267,7 +263,7 @@ impl Table<'_> {
     /// Frees the alternative endpoint of a record from a dead or quarantined connection: it was quarantined for this
     /// same connection, or for one long gone.
     fn free_endpoint(&mut self, new: &Entry) -> Result<(), RecordError> {
-        self.close_if_dead(&new.reply_key());
+        self.free_if_dead(&new.reply_key());
         let Some(taken) = self.find_reply(&new.reply_key()) else {
             return Ok(());
         };
