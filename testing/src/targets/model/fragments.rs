@@ -107,6 +107,11 @@ impl Model {
             let expected = if concerned { Verdict::Hold } else { Verdict::Pass };
             return assert!(either || verdict == expected, "{verdict:?} for a fragment without a first one");
         };
+        if self.notes[note].is_complete() && self.notes.len() > 1 && verdict == Verdict::Hold {
+            // The note of a complete datagram has given its place to another one.
+            self.notes.remove(note);
+            return;
+        }
         let is_known = self.notes[note].verdict == Verdict::ToServer;
         if !self.notes[note].sure || (!concerned && !is_known && verdict == Verdict::Pass) {
             // The library may have remembered it all the same.
