@@ -179,7 +179,7 @@ impl World {
         self.translator = fresh;
         self.note(format!("the translator is restarted; numbers {shift:#x} behind"));
         if shift != 0 {
-            self.doubt = Some(Doubt { agreed: [0; 2], ahead: [0; 2] });
+            self.doubt = Some(Doubt { agreed: [0; 2], ahead: [0; 2], start: None });
         }
     }
 

@@ -83,6 +83,8 @@ pub(super) struct Doubt {
     /// Segments with data from the client and from the server since then that the other has acknowledged.
     pub(super) agreed: [u32; 2],
     pub(super) ahead: [u32; 2],
+    /// The number of the client's SYN then.
+    pub(super) start: Option<u32>,
 }
 
 /// A connection whose two ends both exist: their states, and which host the server is.
@@ -124,6 +126,8 @@ pub struct World {
     /// When the last packet of a connection was translated.
     pub(super) last_passed: u64,
     pub(super) doubt: Option<Doubt>,
+    /// The number of the client's SYN whose connection was hidden by the end of the one before it.
+    pub(super) hidden: Option<u32>,
     pub(super) told: Option<Told>,
     pub(super) log: VecDeque<(u64, Line)>,
     pub checked: Checked,
@@ -225,6 +229,7 @@ impl World {
             shown,
             last_passed,
             doubt,
+            hidden: None,
             told,
             log,
             checked,
@@ -388,7 +393,7 @@ impl World {
         }
         let is_short = |c: Option<Connection>| c.is_none_or(|c| !is_long_lived(c.state));
         if earlier || forged && (is_short(before) || is_short(after)) {
-            self.doubt = Some(Doubt { agreed: [0; 2], ahead: [sides.0.next, sides.1.next] });
+            self.doubt = Some(Doubt { agreed: [0; 2], ahead: [sides.0.next, sides.1.next], start: sides.0.start });
         }
         let arrives = self.legs[leg].send(self.now, &mut self.dice, packet);
         let fate = if arrives { "" } else { "lost behind " };
