@@ -234,3 +234,46 @@ fn ends_that_go_on_after_the_reset_of_another_attempt_are_known_again() {
     let told = events(&mut talk.t);
     assert!(told.iter().any(|event| matches!(event, Event::Opened(_))), "{told:?}");
 }
+
+/// The client aborts behind its FIN and begins anew, and the server answers that. Only then arrives what the server had said
+/// before: it acknowledges the FIN of the old connection, the last one of both. What the client completes now looks like
+/// something late; but the ends of the new connection agree on their numbers, and then it is known.
+#[test]
+fn ends_that_go_on_after_both_fins_of_another_connection_are_known_again() {
+    let mut talk = Talk::established();
+    talk.server(FIN | ACK, V, C, b"");
+    talk.client(ACK, C, V + 1, b"");
+    // Its last data, and a RST behind it.
+    talk.client(FIN | ACK, C + 100, V + 1, b"last");
+    talk.client(ACK, C, V + 1, &[7; 100]);
+    talk.client(RST | ACK, C + 105, V + 1, b"");
+    talk.is(State::Doubtful);
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.server(ACK, V + 1, C + 105, b"");
+    talk.is(State::TimeWait);
+    talk.client(ACK, C2, V2, b"");
+    let (mut client_next, mut server_next) = (C2, V2);
+    for _ in 0..12 {
+        talk.client(ACK, client_next, server_next, &[7; 100]);
+        client_next += 100;
+        talk.server(ACK, server_next, client_next, &[7; 100]);
+        server_next += 100;
+    }
+    talk.client(ACK, client_next, server_next, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [client_next, server_next, server_next, client_next]);
+    assert_eq!((talk.t.counters().opened, talk.t.counters().closed), (2, 1));
+    // What comes late of the old one, or again, is none of it.
+    let mut over = Talk::established();
+    over.client(FIN | ACK, C, V, b"");
+    over.server(FIN | ACK, V, C + 1, b"");
+    over.client(ACK, C + 1, V + 1, b"");
+    for _ in 0..12 {
+        over.client(ACK, C, V, b"");
+        over.server(ACK, V, C, b"");
+        over.client(FIN | ACK, C, V, b"");
+        over.server(FIN | ACK, V, C + 1, b"");
+    }
+    over.is(State::TimeWait);
+}

@@ -88,11 +88,11 @@ impl Tcp {
         }
         let in_order = self.sequences.expected(side.opposite()) == segment.sequence;
         let fin = match self.claims.fin(side.opposite()) {
+            _ if self.claims.known_both() && in_order => Fin::InOrder,
+            _ if self.claims.known_both() => Fin::Sent,
             // A portion that sees one way only never sees the acknowledgement: there a FIN is believed.
-            Fin::Acknowledged if !self.claims.known_both() => Fin::InOrder,
-            _ if !self.claims.known_both() => Fin::Acknowledged,
-            _ if in_order => Fin::InOrder,
-            _ => Fin::Sent,
+            Fin::Acknowledged => Fin::InOrder,
+            _ => Fin::Acknowledged,
         };
         // Data noted beyond a FIN in order never got there.
         if in_order || self.sequences.end(side) == end {
@@ -128,9 +128,7 @@ impl Tcp {
             }
             // The client continues with its old connection, or agreement will show with which one. Its attempt is given
             // up only after some such segments: one of them may be forged, or late.
-            let times = self.claims.agreed(ToServer) + 1;
-            if self.claims.attempt() != Attempt::Unasked && times <= AGREEMENTS {
-                self.claims.set_agreed(ToServer, times);
+            if self.claims.attempt() != Attempt::Unasked && !self.claims.counts_to_four(ToServer) {
                 return false;
             }
             self.claims.clear_numbers();
@@ -144,16 +142,16 @@ impl Tcp {
             self.claims.numbers[other as usize] = 0;
             // A keep-alive ends one byte before what it asks for. One that covers more is found too easily by chance.
             agreed = covers <= 1;
-            let times = if covers < AT_ONCE { self.claims.agreed(other) + 1 } else { 0 };
-            self.claims.set_agreed(other, times);
+            let mut times = if covers < AT_ONCE { self.claims.agreed(other) + 1 } else { 0 };
             if times == AGREEMENTS {
+                times = 0;
                 agreed = true;
-                self.claims.set_agreed(other, 0);
                 self.claims.set_heard(other, true);
                 self.claims.set_fin(other, Fin::None);
                 self.sequences.agree(other, segment.acknowledgment);
                 self.settle();
             }
+            self.claims.set_agreed(other, times);
         }
         if self.claims.numbers[direction as usize] == 0 {
             self.claims.numbers[direction as usize] = end;

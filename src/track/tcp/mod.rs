@@ -185,8 +185,8 @@ impl Tcp {
             _ if direction == ToServer && self.starts_again(segment) => true,
             // The FIN that ended it comes again, or the acknowledgement that was sent after it: the other end is not done
             // yet (RFC 9293, section 3.10.7.4, TIME-WAIT).
-            _ if phase.is_over() && self.claims.both_closed() => self.sequences.end(direction) == segment.end(),
-            // After a RST, which may have been about another attempt, two ends that were heard may go on.
+            _ if phase.is_over() && self.claims.both_closed() && self.sequences.end(direction) == segment.end() => true,
+            // What ended it may have been about another attempt: two ends that were heard may go on.
             _ if phase.is_over() && !self.claims.heard_both() => false,
             _ => self.conversation(direction, segment, whole),
         }

@@ -108,7 +108,10 @@ fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
     assert_eq!(tcp.phase, Phase::TimeWait);
     assert!(tcp.server(FIN | ACK, V, C + 1, 0) && tcp.client(ACK, C + 1, V + 1, 0) && tcp.client(FIN | ACK, C, V, 0));
     for (flags, sequence) in [(ACK, V), (ACK, V + 2), (FIN | ACK, V + 1), (FIN, V), (SYN | ACK, V), (0, V + 1)] {
-        changes_nothing(&tcp, ToClient, segment(flags, sequence, C + 1, 0));
+        // A number that does not fit is claimed, and the other end would have to agree with it.
+        let mut other = tcp;
+        assert!(!other.follow(ToClient, &segment(flags, sequence, C + 1, 0), true));
+        assert_eq!((other.phase, other.sequences), (tcp.phase, tcp.sequences));
     }
     // After a RST, while not both ends go on, nothing.
     for before in [opening(), opened(), established(), adopted()] {

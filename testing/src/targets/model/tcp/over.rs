@@ -41,21 +41,23 @@ fn completes(over: &Conversation, segment: Segment) -> bool {
 fn go_on(over: &mut Conversation, way: Way, segment: Segment) -> (Sign, Option<Life>) {
     if [over.client, over.server].iter().all(|side| side.fin == Fin::Acknowledged) {
         // A FIN that is repeated, or the ACK behind it.
-        let repeated = segment.end() == over.seen_from(way).0.sent;
-        met(if repeated { "repeated after the end" } else { "something else after the end" });
-        return (if repeated { Sign::OfLife } else { Sign::None }, None);
+        if segment.end() == over.seen_from(way).0.sent {
+            met("repeated after the end");
+            return (Sign::OfLife, None);
+        }
+        met("something else after the end");
     }
     if !over.are_both_heard() {
         met("after the end of what was not heard of both sides");
         return (Sign::None, None);
     }
     if over.fits(way, segment) {
-        met("late after a RST");
+        met("late after the end");
         return (Sign::None, None);
     }
     let misfit = over.misfit(way, segment);
     let again = (misfit == Misfit::Convinces).then(|| {
-        met("both ends go on after a RST");
+        met("both ends go on after the end");
         if over.fits(way, segment) {
             over.take(way, segment);
         }

@@ -25,12 +25,13 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 98] = [
+pub const RULES: [&str; 99] = [
+    "taken up in the middle of a handshake",
     "answered attempt forgotten",
     "accepted by nobody after the end",
     "after the end of what was not heard of both sides",
-    "both ends go on after a RST",
-    "late after a RST",
+    "both ends go on after the end",
+    "late after the end",
     "reset of an answered attempt",
     "reset in silence",
     "reset in silence that may be of one side",
