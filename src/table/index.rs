@@ -111,7 +111,7 @@ impl Layout {
     }
 
     /// The words of a TCP connection's claims.
-    #[inline(always)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn claims(self, words: &mut [u32], slot: u32) -> Option<&mut [u32; Claims::WORDS]> {
         words.get_mut(self.clients.1 + slot as usize * Claims::WORDS..)?.first_chunk_mut()
     }

@@ -130,51 +130,6 @@ fn a_syn_ack_after_the_end_that_answers_nothing_changes_nothing() {
     assert_eq!(tcp_state(&talk.t), None, "nothing of it is a sign of life");
 }
 
-/// Both ends have sent a FIN, and the server waits for the last acknowledgement. A SYN, forged or sent by a client that has
-/// lost its state, is none of it: the server challenges it (RFC 5961, section 4) and repeats its FIN. Only the server's
-/// answer shows more.
-#[test]
-fn a_syn_while_both_ends_close_ends_nothing() {
-    let closing = || {
-        let mut talk = Talk::established();
-        talk.client(FIN | ACK, C, V, b"");
-        talk.server(FIN | ACK, V, C + 1, b"");
-        talk.is(State::Closing);
-        talk
-    };
-    for number in [0, 77, C - 1, C, C + 1, C + 5_000, C2 - 1] {
-        let mut talk = closing();
-        for second in [60, 120] {
-            let syn = client(SYN, number, 0, b"");
-            assert_eq!(ends(&there(&mut talk.t, s(second), &syn)), (talk.alternative, talk.server), "{number}");
-            talk.is(State::Closing);
-        }
-        talk.t.poll(s(239));
-        talk.is(State::Closing);
-        talk.server(ACK, V + 1, C + 1, b"");
-        talk.server(FIN | ACK, V, C + 1, b"");
-        talk.client(ACK, C + 1, V + 1, b"");
-        talk.is(State::TimeWait);
-
-        let mut silent = closing();
-        there(&mut silent.t, s(239), &client(SYN, number, 0, b""));
-        silent.t.poll(s(242));
-        assert_eq!((tcp_state(&silent.t), silent.t.counters().expired), (None, 1), "{number} prolonged it");
-    }
-    // The last acknowledgement went another way: the server has closed, and accepts or refuses.
-    let mut talk = closing();
-    talk.client(SYN, C2 - 1, 0, b"");
-    talk.server(SYN | ACK, V2 - 1, C2, b"");
-    talk.client(ACK, C2, V2, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
-    assert_eq!((talk.t.counters().opened, talk.t.counters().closed), (1, 0));
-    let mut talk = closing();
-    talk.client(SYN, C2 - 1, 0, b"");
-    talk.server(RST | ACK, 0, C2, b"");
-    talk.is(State::TimeWait);
-}
-
 /// Two portions, each of which sees one way. The client's sees that the server's FIN is acknowledged, and the client's own FIN,
 /// but nothing that acknowledges that: it is as sure as a RST, and what is left is transitory, but it is not over.
 #[test]

@@ -211,12 +211,7 @@ impl Table<'_> {
         let Some(segment) = Segment::of(payload) else {
             return Revisit::Carry;
         };
-        // A portion that sees one side of a closing connection does not see what the server says to an attempt.
-        if direction == Direction::ToServer
-            && segment.has(SYN)
-            && !segment.has(RST | ACK)
-            && (phase != Phase::Closing || self.claims(slot).is_some_and(|claims| !claims.known_both()))
-        {
+        if direction == Direction::ToServer && segment.has(SYN) && !segment.has(RST | ACK) {
             // The client opens a new connection from the same port (RFC 9293, section 3.6.1). The server may still know
             // the old connection, so its alternative endpoint goes into quarantine.
             self.quarantine(slot, Closed::Finished);

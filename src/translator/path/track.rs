@@ -29,7 +29,7 @@ impl Table<'_> {
     pub(in crate::translator) fn tcp(&mut self, slot: u32) -> Option<Tcp> {
         let connection = self.memory.connections.get(slot as usize)?.0;
         let phase = connection.phase.tracked();
-        let claims = self.claims(slot)?;
+        let claims = Claims::from_words(*self.state.layout.claims(self.memory.index, slot)?);
         Some(Tcp { phase, sequences: connection.sequences, claims })
     }
 
@@ -41,22 +41,11 @@ impl Table<'_> {
         self.set_claims(slot, tcp.claims);
     }
 
-    /// What the two sides of the connection in a slot have claimed.
-    #[inline]
-    pub(in crate::translator) fn claims(&mut self, slot: u32) -> Option<Claims> {
-        self.claim_words(slot).map(|words| Claims::from_words(*words))
-    }
-
     #[inline]
     pub(in crate::translator) fn set_claims(&mut self, slot: u32, claims: Claims) {
-        if let Some(words) = self.claim_words(slot) {
+        if let Some(words) = self.state.layout.claims(self.memory.index, slot) {
             *words = claims.to_words();
         }
-    }
-
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn claim_words(&mut self, slot: u32) -> Option<&mut [u32; Claims::WORDS]> {
-        self.state.layout.claims(self.memory.index, slot)
     }
 
     /// Tracks a TCP segment that is more than data and acknowledgement in an established connection. `whole` says that

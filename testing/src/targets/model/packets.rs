@@ -148,18 +148,16 @@ impl Model {
         self.open(flow, before, after, verdict, incidents);
     }
 
-    /// The connection that a packet of a client belongs to. One that is over ends with a fresh SYN; so does one that is
-    /// closing, if the server's answer to the SYN may take another path.
+    /// The connection that a packet of a client belongs to. One that is over ends with a fresh SYN.
     fn near_and_not_anew(&mut self, flow: Flow, payload: &[u8], incidents: &mut Incidents) -> Option<usize> {
         let conn = self.find_near(flow)?;
         let anew = flow.protocol == Protocol::Tcp && payload[13] & (SYN | RST | ACK) == SYN;
-        let Conn { state, tcp, .. } = &self.connections[conn];
-        let closing = *state == State::Closing && tcp.as_ref().is_some_and(Tcp::is_one_sided);
-        if anew && closing {
+        let state = self.connections[conn].state;
+        if anew && state == State::Closing {
             let (_, why) = incidents.finished.pop().expect("its client began anew, and nobody was told");
             assert_eq!(why, Closed::Finished);
         }
-        if anew && (closing || is_over(*state)) {
+        if anew && (is_over(state) || state == State::Closing) {
             let Conn { protocol, near, far, .. } = self.connections.remove(conn);
             self.held.push(Held { protocol, near, far, since: self.now });
             return None;

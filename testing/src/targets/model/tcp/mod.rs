@@ -148,11 +148,6 @@ impl Tcp {
         }
     }
 
-    /// Only one side of the conversation is seen here.
-    pub fn is_one_sided(&self) -> bool {
-        matches!(&self.life, Life::Conversation(c) if c.is_one_sided())
-    }
-
     /// Taken up in the middle, and the server was not heard yet.
     pub fn is_adopted(&self) -> bool {
         matches!(&self.life, Life::Conversation(c) if c.adopted)
