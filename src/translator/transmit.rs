@@ -18,9 +18,6 @@ use crate::wire::{checksum, icmp, originate};
 /// ICMP header, and a quote of the longest IPv4 header and 8 bytes.
 pub const TRANSMIT_BUFFER: usize = ipv4::HEADER + icmp::HEADER + QUOTE;
 
-/// After this many ticks without a packet, 1 s, nothing of a connection is in flight any more.
-const SILENCE: u32 = 16;
-
 /// How many slots one call examines for connections to reset.
 const LOOKS: usize = 256;
 
@@ -171,8 +168,7 @@ impl Table<'_> {
         let Some(tcp) = &mut self.tcp(slot) else {
             return;
         };
-        let last = self.slot(slot).map_or(self.state.tick, |c| c.last);
-        tcp.expect_resets(self.state.tick.since(last) >= SILENCE);
+        tcp.expect_resets();
         self.set_tcp(slot, tcp);
     }
 

@@ -178,12 +178,6 @@ impl Tcp {
         let goes_on = segment.sequence.wrapping_sub(expected) < room;
         // Only the client knows the number of an answer to another attempt.
         if !(earlier || latest && goes_on) {
-            // The server has answered an attempt, and its client continues with numbers that no known attempt explains: too many SYNs
-            // overtook each other, or were forged. Both ends will have to agree.
-            if self.claims.heard(ToClient) && self.claims.counts_to_four(ToServer) {
-                self.sequences.set_sent(ToServer, expected);
-                self.phase = Phase::Adopted;
-            }
             return false;
         }
         if earlier {

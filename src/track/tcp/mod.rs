@@ -129,10 +129,9 @@ impl Tcp {
     }
 
     /// Sets the numbers of what was sent to those that the receiver of a RST will expect, for a connection that is
-    /// about to be reset. `silent` says that nothing has been in flight for a while: then what was not acknowledged did
-    /// not arrive, like a probe of a closed window; or only its acknowledgement was lost, so that a second RST must
-    /// follow ([`Self::expects_otherwise`]).
-    pub(crate) fn expect_resets(&mut self, silent: bool) {
+    /// about to be reset. What was not acknowledged may not have arrived, like a probe of a closed window, so a second RST
+    /// must follow then ([`Self::expects_otherwise`]).
+    pub(crate) fn expect_resets(&mut self) {
         let mut otherwise = [0; 2];
         match self.phase {
             Phase::Opening => self.sequences.set_sent(ToServer, self.after_syn()),
@@ -149,7 +148,7 @@ impl Tcp {
                 self.sequences.set_sent(ToServer, client);
                 self.sequences.set_sent(ToClient, server);
             }
-            _ if silent && self.claims.heard_both() => {
+            _ if self.claims.heard_both() => {
                 for side in Direction::both() {
                     if !self.sequences.all_acknowledged(side) {
                         otherwise[side as usize] = self.sequences.end(side);

@@ -60,7 +60,7 @@ fn resets_of_an_answered_attempt() {
         let mut tcp = established();
         tcp.client(SYN, client, 0, 0);
         tcp.server(SYN | ACK, server, client.wrapping_add(1), 0);
-        tcp.expect_resets(true);
+        tcp.expect_resets();
         let [sent, other, ..] = tcp.numbers();
         assert_eq!([sent, other], expected);
         assert!(!tcp.expects_otherwise(ToServer) && !tcp.expects_otherwise(ToClient));

@@ -4,7 +4,7 @@ use core::net::SocketAddrV4;
 
 use byway::{Closed, Connection, Event, Pair, Protocol, State};
 
-use super::{Conn, Ended, Held, Incidents, Model, SILENCE, is_cheap, is_over, timeout};
+use super::{Conn, Ended, Held, Incidents, Model, is_cheap, is_over, timeout};
 
 impl Model {
     /// Takes in what the events of a step say, and checks that each of them was legal.
@@ -110,7 +110,7 @@ impl Model {
     /// A connection was ended from here.
     fn note_ended(&mut self, conn: Conn) {
         let sent = match &conn.tcp {
-            Some(tcp) => self.silent_for(&conn).flat_map(|ticks| tcp.sent_before_reset(ticks >= SILENCE)).collect(),
+            Some(tcp) => tcp.sent_before_reset(),
             None => vec![[0; 2]],
         };
         self.ended_here.push(Ended { conn, sent });

@@ -69,8 +69,7 @@ pub struct Conn {
 #[derive(Clone, Debug)]
 pub struct Ended {
     conn: Conn,
-    /// What both sides, the client first, will seem to have used. When it is not sure whether it has been silent for long
-    /// enough, there are two possibilities.
+    /// What both sides, the client first, will seem to have used: all possibilities.
     sent: Vec<[u32; 2]>,
 }
 
@@ -153,8 +152,6 @@ struct Incidents {
 const TIMEOUTS: Timeouts = Timeouts::RECOMMENDED;
 /// Times are kept in units of 65.536 ms.
 const TICK: u64 = 65_536;
-/// After so many ticks without a packet nothing of a connection is on its way any more.
-const SILENCE: u64 = 16;
 
 fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64

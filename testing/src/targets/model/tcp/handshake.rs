@@ -2,7 +2,7 @@
 
 use byway_testing::packet::{ACK, FIN, SYN};
 
-use super::attempt::{Attempt, FORGED};
+use super::attempt::Attempt;
 use super::conversation::Conversation;
 use super::rules::met;
 use super::side::{Fin, Side, side};
@@ -33,9 +33,6 @@ pub(super) struct Handshake {
     /// The client has acknowledged the server's SYN by a SYN+ACK.
     pub(super) is_server_acknowledged: bool,
     pub(super) is_server_heard: bool,
-    /// How many segments of the client have come that complete nothing, since the server has answered an
-    /// attempt.
-    misfits: u8,
 }
 
 impl Handshake {
@@ -54,7 +51,6 @@ impl Handshake {
             is_client_acknowledged: false,
             is_server_acknowledged: false,
             is_server_heard: false,
-            misfits: 0,
         }
     }
 
@@ -68,7 +64,6 @@ impl Handshake {
             end: attempt.server,
             is_client_acknowledged: true,
             is_server_heard: true,
-            misfits: 0,
             ..Self::new(attempt.client)
         }
     }
@@ -81,7 +76,6 @@ impl Handshake {
             before: self.before,
             data: self.data,
             is_server_heard: true,
-            misfits: 0,
             ..Self::new(attempt)
         }
     }
@@ -303,7 +297,7 @@ impl Handshake {
     }
 
     /// A segment of the client that may complete the handshake.
-    pub(super) fn complete(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
+    pub(super) fn complete(&self, segment: Segment) -> (Sign, Option<Conversation>) {
         let (sequence, number) = (segment.sequence, segment.acknowledgment);
         let latest = between(number, self.start, self.end);
         let before = !latest && self.before == Some(number);
@@ -316,7 +310,7 @@ impl Handshake {
         // Only the client knows the number of an answer to another attempt.
         if !(before || latest && begins) {
             met("completes nothing");
-            return (Sign::None, self.give_up());
+            return (Sign::None, None);
         }
         // A number that happens to be zero is that of an attempt that is not known.
         let is_another = self.other.unwrap_or(UNKNOWN) == sequence || self.attempt == sequence;
@@ -346,21 +340,6 @@ impl Handshake {
             conversation.attempt = later.map(|attempt| Attempt { otherwise, ..attempt });
         }
         (Sign::OfLife, Some(conversation))
-    }
-
-    /// The client goes on with what completes nothing. The fourth time it is taken up in the middle, with what the server is
-    /// known to have acknowledged.
-    fn give_up(&mut self) -> Option<Conversation> {
-        if !self.is_server_heard {
-            return None;
-        }
-        self.misfits += 1;
-        (self.misfits > FORGED).then(|| {
-            met("taken up in the middle of a handshake");
-            let client = Side { claimed: self.other, ..side(self.acknowledged, self.start, true) };
-            let server = Side { claimed: self.before, ..self.server() };
-            Conversation { adopted: true, ..Conversation::new(client, server) }
-        })
     }
 
     pub(super) fn judge_reset(&self, way: Way, segment: Segment) -> Reset {

@@ -242,8 +242,8 @@ impl Tcp {
     }
 
     /// The numbers that both sides, the client first, will seem to have used when the translator itself resets the
-    /// connection. `silent` says that nothing has been on its way for a while: then there may be a second number of each.
-    pub fn sent_before_reset(&self, silent: bool) -> Vec<[u32; 2]> {
+    /// connection; there may be two of each.
+    pub fn sent_before_reset(&self) -> Vec<[u32; 2]> {
         vec![match &self.life {
             Life::Handshake(h) => [
                 match (h.opened, h.is_client_acknowledged) {
@@ -257,13 +257,14 @@ impl Tcp {
                 if let Some(attempt) = c.fresh_attempt() {
                     met("reset of an answered attempt");
                     [attempt.acknowledged(), attempt.server]
-                } else if silent && c.are_both_heard() {
-                    met("reset in silence");
-                    let client = [c.server.expected, c.client.sent];
+                } else if c.are_both_heard() {
+                    met("reset");
+                    // What is not acknowledged may have arrived or not.
                     let server = [c.client.expected, c.server.sent];
-                    return client.into_iter().flat_map(|client| server.map(|server| [client, server])).collect();
+                    let clients = [c.server.expected, c.client.sent];
+                    return clients.into_iter().flat_map(|client| server.map(|server| [client, server])).collect();
                 } else {
-                    met(if silent { "reset in silence that may be of one side" } else { "reset" });
+                    met("reset of what may be one side");
                     [c.client.sent, c.server.sent]
                 }
             }

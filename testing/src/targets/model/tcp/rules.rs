@@ -25,17 +25,15 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 99] = [
-    "taken up in the middle of a handshake",
+pub const RULES: [&str; 97] = [
     "answered attempt forgotten",
     "accepted by nobody after the end",
     "after the end of what was not heard of both sides",
     "both ends go on after the end",
     "late after the end",
     "reset of an answered attempt",
-    "reset in silence",
-    "reset in silence that may be of one side",
     "reset",
+    "reset of what may be one side",
     "handshake: exact RST of the client",
     "handshake: RST of the client, another attempt goes on",
     "handshake: RST of the client in flight",
