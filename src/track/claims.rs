@@ -146,14 +146,6 @@ impl Claims {
         *marks = *marks & !(3 << AGREED) | (times as u8) << AGREED;
     }
 
-    /// Counts with the marks of [`agreed`](Self::agreed). True, and from zero again, at the fourth call.
-    pub(super) const fn counts_to_four(&mut self, side: Direction) -> bool {
-        let marks = &mut self.sides[side as usize];
-        let next = marks.wrapping_add(1 << AGREED) & (3 << AGREED);
-        *marks = *marks & !(3 << AGREED) | next;
-        next == 0
-    }
-
     /// Whether the SYN of the side that sends this way has been acknowledged.
     pub(super) const fn syn_acknowledged(&self, side: Direction) -> bool {
         self.has(side, SYN_ACKNOWLEDGED)

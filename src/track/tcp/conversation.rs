@@ -26,7 +26,7 @@ pub(super) const BY_FINS: [[Phase; 4]; 4] = {
 };
 
 impl Tcp {
-    /// A segment with ACK and without SYN. After a RST, only segments that do not fit count: those of two ends that go
+    /// A segment with ACK and without SYN. After the end, only segments that do not fit count: those of two ends that go
     /// on with other numbers.
     pub(super) fn conversation(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         let end = segment.end();
@@ -128,7 +128,9 @@ impl Tcp {
             }
             // The client continues with its old connection, or agreement will show with which one. Its attempt is given
             // up only after some such segments: one of them may be forged, or late.
-            if self.claims.attempt() != Attempt::Unasked && !self.claims.counts_to_four(ToServer) {
+            let times = self.claims.agreed(ToServer) + 1;
+            if self.claims.attempt() != Attempt::Unasked && times <= AGREEMENTS {
+                self.claims.set_agreed(ToServer, times);
                 return false;
             }
             self.claims.clear_numbers();

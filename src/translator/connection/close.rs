@@ -164,12 +164,12 @@ impl Table<'_> {
     /// processor it is faster not to check for that.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn quarantine_expired(&mut self, slot: u32) {
-        #[cfg(not(target_pointer_width = "64"))]
-        self.quarantine(slot, Closed::Expired);
-        #[cfg(target_pointer_width = "64")]
-        self.finish_unmeasured(slot, Closed::Expired);
-        #[cfg(target_pointer_width = "64")]
-        self.retire(slot);
+        if cfg!(target_pointer_width = "64") {
+            self.finish_unmeasured(slot, Closed::Expired);
+            self.retire(slot);
+        } else {
+            self.quarantine(slot, Closed::Expired);
+        }
     }
 
     /// Keeps a connection that has ended in quarantine. If its time-out has passed, it ended then, however late that is

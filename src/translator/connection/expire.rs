@@ -162,16 +162,15 @@ impl Table<'_> {
             if !self.close_if_dead(head) {
                 let Some(connection) = self.slot(head) else { break };
                 let State { timers, tick: now, rotate, .. } = &*self.state;
-                if timers.scan_is_due(class, connection.listed_at, *now)
+                let moves = timers.scan_is_due(class, connection.listed_at, *now)
                     || (thoroughly && timers.has_stood_for(connection.listed_at, *now) != 0)
                     // Forgotten connections that are finished may come after quarantined ones.
-                    || (class == Class::Quarantined && *rotate != 0)
-                {
-                    self.dequeue(head);
-                    self.enqueue(head);
-                } else {
+                    || (class == Class::Quarantined && *rotate != 0);
+                if !moves {
                     break;
                 }
+                self.dequeue(head);
+                self.enqueue(head);
             }
             left -= 1;
         }

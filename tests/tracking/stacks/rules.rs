@@ -225,11 +225,7 @@ impl World {
         }
         if self.hidden != Some(client.start) {
             self.hidden = Some(client.start);
-            self.doubt = Some(Doubt {
-                agreed: [0; 2],
-                ahead: [passed.client.next, passed.server.next],
-                start: Some(client.start),
-            });
+            self.doubt = Some(Doubt::since(passed));
         }
         self.doubt.is_some()
     }

@@ -87,6 +87,13 @@ pub(super) struct Doubt {
     pub(super) start: Option<u32>,
 }
 
+impl Doubt {
+    /// From what has passed so far.
+    pub(super) fn since(passed: &Passed) -> Self {
+        Self { agreed: [0; 2], ahead: [passed.client.next, passed.server.next], start: passed.client.start }
+    }
+}
+
 /// A connection whose two ends both exist: their states, and which host the server is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Couple {
@@ -385,15 +392,15 @@ impl World {
         let changed = before.map(|c| c.state) != after.map(|c| c.state);
         let earlier = !forged && from_client && changed && passed.completes_earlier(&segment);
         passed.note(from_client, &segment, forged);
-        let sides = (passed.client, passed.server);
+        let passed = *passed;
         if !forged {
             self.shown.entry(key).or_default().note(from_client, &segment);
             self.last_passed = self.now;
-            self.agree(from_client, &segment, (sides.0.acknowledged, sides.1.acknowledged));
+            self.agree(from_client, &segment, (passed.client.acknowledged, passed.server.acknowledged));
         }
         let is_short = |c: Option<Connection>| c.is_none_or(|c| !is_long_lived(c.state));
         if earlier || forged && (is_short(before) || is_short(after)) {
-            self.doubt = Some(Doubt { agreed: [0; 2], ahead: [sides.0.next, sides.1.next], start: sides.0.start });
+            self.doubt = Some(Doubt::since(&passed));
         }
         let arrives = self.legs[leg].send(self.now, &mut self.dice, packet);
         let fate = if arrives { "" } else { "lost behind " };
